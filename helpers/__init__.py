@@ -1,0 +1,1 @@
+"""Prune Playground: build, prune, distil and measure small networks, one JSON file an experiment."""

@@ -1,0 +1,121 @@
+"""BodyBuilder: a config's `net` becomes an MLP or a CNN."""
+
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import nn
+
+from .config import NetConfig
+from .errors import UserError
+from .shapes import WEIGHTED, LayerShape, ShapeError, layer_shapes
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "identity": nn.Identity,
+}
+
+INITS = {
+    "kaiming_normal": lambda weight, g: nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=g),
+    "kaiming_uniform": lambda weight, g: nn.init.kaiming_uniform_(weight, nonlinearity="relu", generator=g),
+    "glorot_normal": lambda weight, g: nn.init.xavier_normal_(weight, generator=g),
+    "glorot_uniform": lambda weight, g: nn.init.xavier_uniform_(weight, generator=g),
+}
+
+MODULES = {
+    "flatten": lambda layer, shape: nn.Flatten(),
+    "linear": lambda layer, shape: nn.Linear(shape[0], layer.units),
+    "conv2d": lambda layer, shape: nn.Conv2d(
+        shape[0], layer.filters, layer.kernel, layer.stride, layer.padding
+    ),
+    "maxpool": lambda layer, shape: nn.MaxPool2d(layer.kernel, layer.stride),
+    "avgpool": lambda layer, shape: nn.AvgPool2d(layer.kernel, layer.stride),
+    "adaptive_avgpool": lambda layer, shape: nn.AdaptiveAvgPool2d(layer.size),
+    "batch_norm": lambda layer, shape: (nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d)(shape[0]),
+    "dropout": lambda layer, shape: nn.Dropout(layer.p),
+}
+
+
+class BodyBuilder(nn.Module):
+    """The network that a config describes: images [N, C, H, W] → logits [N, classes].
+
+    An activation follows each layer with weights, after its batch norm if that comes next; the
+    logits have none. Weights are drawn on the CPU from `seed` alone, so any device starts alike.
+
+    >>> net = {"layers": [{"type": "flatten"}, {"type": "linear", "units": 10}]}
+    >>> BodyBuilder(net)(torch.zeros(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
+    """
+
+    def __init__(self, net: NetConfig | dict[str, Any], dataset: str = "mnist", seed: int = 0):
+        """Raises UserError where a layer does not fit, pydantic's ValidationError where a word is unknown."""
+        super().__init__()
+        self.net = net if isinstance(net, NetConfig) else NetConfig.model_validate(net)
+        self.dataset = dataset
+        try:
+            self.shapes: list[LayerShape] = layer_shapes(self.net, dataset)
+        except ShapeError as error:
+            raise UserError(f"net.layers[{error.index}]: {error}") from None
+        self.layers = nn.ModuleDict()
+        waiting: LayerShape | None = None
+        for place, shape in enumerate(self.shapes):
+            self.layers[shape.name] = MODULES[shape.type](shape.layer, shape.input_shape)
+            if shape.type in WEIGHTED:
+                waiting = shape
+            following = self.shapes[place + 1].type if place + 1 < len(self.shapes) else None
+            if waiting is not None and following not in ("batch_norm", None):
+                self._activate(shape.name, waiting)
+                waiting = None
+        self._initialise(seed)
+
+    def _activate(self, after: str, shape: LayerShape) -> None:
+        """Put the activation of that weighted layer after the module of that name."""
+        word = self.activation_of(shape)
+        if word != "identity":
+            self.layers[f"{after}_{word}"] = ACTIVATIONS[word]()
+
+    def activation_of(self, shape: LayerShape) -> str:
+        """The config's word for the activation of a layer with weights."""
+        return shape.layer.activation or self.net.activation
+
+    @torch.no_grad()
+    def _initialise(self, seed: int) -> None:
+        """Draw the weights in order from the input; biases start at 0."""
+        generator = torch.Generator().manual_seed(seed)
+        for layer in self.weighted().values():
+            INITS[self.net.init](layer.weight, generator)
+            layer.bias.zero_()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Images [N, C, H, W], normalised → logits [N, classes]."""
+        values = images
+        for layer in self.layers.values():
+            values = layer(values)
+        return values
+
+    def weighted(self) -> dict[str, nn.Module]:
+        """Layers with a weight by name, from input to logits."""
+        return {s.name: self.layers[s.name] for s in self.shapes if s.type in WEIGHTED}
+
+    @property
+    def logits_name(self) -> str:
+        """Name of the layer that gives the logits."""
+        return self.shapes[-1].name
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one sample, dense."""
+        return sum(shape.macs for shape in self.shapes)
+
+    @property
+    def is_convolutional(self) -> bool:
+        """Whether any layer convolves."""
+        return any(shape.type == "conv2d" for shape in self.shapes)
+
+    def summary(self) -> pd.DataFrame:
+        """A row a layer: layer, type, output_shape (without the batch), params, macs (of one sample)."""
+        rows = [(s.name, s.type, s.output_shape, s.params, s.macs) for s in self.shapes]
+        return pd.DataFrame(rows, columns=["layer", "type", "output_shape", "params", "macs"])

@@ -1,0 +1,163 @@
+"""Every mistake in a config, in one line each: where, what was expected, what was found, nearest valid name."""
+
+import difflib
+import json
+from functools import cache
+from typing import Any
+
+from pydantic import ValidationError
+
+from .config import DATASETS, PruneStage, Sentence
+from .sentence import Loc, expand_repeats
+from .shapes import ShapeError, layer_names, layer_shapes, prunable_names
+
+def path_text(loc: Loc) -> str:
+    """("net", "layers", 3, "units") → "net.layers[3].units"."""
+    text = ""
+    for part in loc:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def nearest(word: Any, valid: list[str]) -> str:
+    """'; did you mean …?' where a valid name is near, else the valid names."""
+    close = difflib.get_close_matches(str(word), valid, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; expected one of {', '.join(map(repr, valid))}" if valid else ""
+
+
+def validation_mistakes(error: ValidationError) -> list[tuple[Loc, str]]:
+    """Place and message of every mistake that pydantic found in a sentence."""
+    return [_mistake(item) for item in error.errors(include_url=False)]
+
+
+@cache
+def _schema() -> dict[str, Any]:
+    """Schema of a sentence: tells the tags of unions in an error's location from keys."""
+    return Sentence.model_json_schema()
+
+
+def _walk(loc: Loc) -> tuple[Loc, dict[str, Any]]:
+    """The location without union tags, and the part of the schema that it leads to."""
+    schema = _schema()
+    defs, path = schema["$defs"], []
+
+    def resolve(node: dict[str, Any]) -> dict[str, Any]:
+        while "$ref" in node:
+            node = defs[node["$ref"].rsplit("/", 1)[1]]
+        return node
+
+    node = schema
+    for part in loc:
+        node = resolve(node)
+        for option in node.get("anyOf", []):
+            if (isinstance(part, int) and "items" in resolve(option)) or "additionalProperties" in resolve(option):
+                node = resolve(option)
+        if "discriminator" in node:
+            node = resolve({"$ref": node["discriminator"]["mapping"][part]})
+            continue
+        if isinstance(part, str) and part.startswith(("dict[", "literal[", "list[")):
+            continue
+        path.append(part)
+        if isinstance(part, int):
+            node = node.get("items", {})
+        else:
+            extra = node.get("additionalProperties")
+            node = node.get("properties", {}).get(part, extra if isinstance(extra, dict) else node)
+    return tuple(path), resolve(node)
+
+
+def _mistake(item: dict[str, Any]) -> tuple[Loc, str]:
+    """One pydantic error as a place and a message."""
+    kind, found, context = item["type"], item["input"], item.get("ctx", {})
+    loc, node = _walk(item["loc"])
+    if kind == "extra_forbidden":
+        owner = _walk(item["loc"][:-1])[1]
+        return loc, "unknown key" + nearest(loc[-1], list(owner.get("properties", {})))
+    if kind == "missing":
+        return loc, "is missing" + (f" ({node['description']})" if "description" in node else "")
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        valid = [tag.strip(" '") for tag in context.get("expected_tags", "").split(",") if tag]
+        if kind == "union_tag_not_found":
+            return (*loc, "type"), "is missing" + (f"; expected one of {valid}" if valid else "")
+        return (*loc, "type"), f"unknown {context['tag']!r}" + nearest(context["tag"], valid)
+    if kind == "literal_error":
+        valid = [word.strip(" '") for word in context["expected"].replace(" or ", ", ").split(",")]
+        return loc, f"unknown {found!r}" + nearest(found, valid) if isinstance(found, str) else (
+            f"expected one of {', '.join(map(repr, valid))}, found {short(found)}"
+        )
+    if kind == "value_error":
+        return loc, str(context["error"])
+    message = item["msg"].replace("Input should be a valid", "expected a valid").replace("Input should be", "expected")
+    message = message.replace("String should", "expected to").replace("List should have", "expected")
+    return loc, f"{message}, found {short(found)}"
+
+
+def short(value: Any) -> str:
+    """A value as the file has it, cut where it is long."""
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError):
+        text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def cross_mistakes(sentence: Sentence) -> list[tuple[Loc, str]]:
+    """Mistakes between fields that are each valid: shapes that do not fit, stages that cannot act."""
+    mistakes: list[tuple[Loc, str]] = []
+    try:
+        layer_shapes(sentence.net, sentence.data.dataset)
+    except ShapeError as error:
+        place = ("net", "layers", error.index)
+        return [((*place, error.field) if error.field else place, str(error))]
+    data, size = sentence.data, DATASETS[sentence.data.dataset][2]
+    if data.validation_size >= size:
+        mistakes.append(
+            (("data", "validation_size"), f"expected less than the {size} training images, found {data.validation_size}")
+        )
+    elif (data.train_size or 1) > size - data.validation_size:
+        left = size - data.validation_size
+        mistakes.append((("data", "train_size"), f"expected at most the {left} that validation leaves, found {data.train_size}"))
+    reached: dict[tuple[str, str], float] = {}
+    for step in expand_repeats(sentence.stages):
+        if isinstance(step.stage, PruneStage):
+            found = _prune_mistakes(sentence, step.stage, reached)
+            mistakes += [((*step.loc, *where), text) for where, text in found]
+    return mistakes
+
+
+def _prune_mistakes(
+    sentence: Sentence, stage: PruneStage, reached: dict[tuple[str, str], float]
+) -> list[tuple[Loc, str]]:
+    """Mistakes of one prune stage; `reached` holds the sparsity that earlier stages asked for, by kind and layer."""
+    names, logits = prunable_names(sentence.net, stage.kind)
+    mistakes: list[tuple[Loc, str]] = []
+    if stage.kind == "filter" and not any(layer.type == "conv2d" for layer in sentence.net.layers):
+        return [(("kind",), "'filter' needs a conv2d layer, and this net has none")]
+    if stage.kind == "unit" and not names:
+        return [(("kind",), "'unit' needs a linear layer before the logits, and this net has none")]
+    overrides = {} if stage.layers == "all" else stage.layers
+    for name in overrides:
+        valid = names + ([logits] if stage.kind == "weight" else [])
+        if name == logits and stage.kind != "weight":
+            mistakes.append((("layers", name), f"the units of the logits layer are the classes: no {stage.kind} pruning"))
+        elif name not in layer_names(sentence.net):
+            mistakes.append((("layers", name), "unknown layer" + nearest(name, valid)))
+        elif name not in valid:
+            mistakes.append((("layers", name), f"{stage.kind} pruning does not act here; it acts on {', '.join(valid)}"))
+    if stage.layers == "all" and stage.kind != "weight":
+        mistakes.append((("layers",), f"the units of the logits layer are the classes: no {stage.kind} pruning of 'all'"))
+    for name in [*names, logits]:
+        amount = overrides.get(name, stage)
+        asked = amount.sparsity if amount.sparsity is not None else stage.sparsity
+        if asked is None or amount.rate is not None or stage.scope == "global":
+            continue
+        if name == logits and not (stage.layers == "all" or logits in overrides):
+            continue
+        before = reached.get((stage.kind, name), 0.0)
+        if asked < before:
+            mistakes.append((("sparsity",), f"expected at least {before:g}, which an earlier stage pruned, found {asked:g}"))
+            break
+        reached[stage.kind, name] = asked
+    return mistakes

@@ -1,0 +1,300 @@
+"""Data sets as tensors in memory: read once, split, normalised; augmentation by the batch."""
+
+import gzip
+import hashlib
+import os
+import shutil
+import socket
+import tempfile
+import uuid
+import warnings
+import zlib
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from helpers.config import DataConfig
+from helpers.errors import UserError
+
+DATA_ROOT = Path(__file__).resolve().parent.parent / "data"
+DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+
+_READER = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "kmnist": "KMNIST", "cifar10": "CIFAR10"}
+_ABSENT = "no such file"
+
+# The unpacked files are pinned, not the archives: a .gz differs with whoever packed it.
+_IDX_BYTES = {
+    "train-images-idx3-ubyte": 47_040_016,
+    "train-labels-idx1-ubyte": 60_008,
+    "t10k-images-idx3-ubyte": 7_840_016,
+    "t10k-labels-idx1-ubyte": 10_008,
+}
+_IDX_SHA256 = {
+    "mnist": {
+        "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    },
+    "fashion_mnist": {
+        "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    },
+    "kmnist": {},  # size and gzip's own CRC only; its download is checked by torchvision
+}
+
+
+@dataclass(frozen=True, eq=False)  # equal means the same object: tensors do not compare
+class Split:
+    """A part of a data set, all of it on one device.
+
+    images: [n, C, H, W] float32, normalised. labels: [n] int64. index: [n] int64, the place of
+    each sample in the data set's own file; cached teacher logits are keyed by it.
+    """
+
+    images: Tensor
+    labels: Tensor
+    index: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A data set, split and normalised; every tensor is on one device.
+
+    mean, std: [C], of the training part's pixels on the scale 0 to 1. background: [C], what a black pixel
+    (raw 0) is after normalisation. checksum: SHA-256 in hex over raw pixels and labels, train and test.
+    """
+
+    name: str
+    train: Split
+    validation: Split  # may have length 0
+    test: Split
+    mean: Tensor
+    std: Tensor
+    background: Tensor
+    classes: int
+    checksum: str
+
+
+def load_dataset(
+    config: DataConfig, device: str | torch.device = "cpu", root: str | Path | None = None
+) -> Dataset:
+    """The data set of a config on a device; read from `root` (default: the repo's `data/`).
+
+    A permutation drawn from `split_seed` orders the training file; its last `validation_size` entries are
+    the validation part, its first `train_size` the training part, kept in that order. So `train_size`
+    leaves validation as it is, and a smaller training part is a prefix of a larger one. Test keeps the
+    order of its file. Mean and std are those of the training part actually used.
+
+    A second call with the same arguments returns the same object: treat its tensors as read-only.
+    Raises UserError where sizes do not fit, or files are missing, damaged or cannot be written.
+    """
+    return _load_dataset(config, str(torch.device(device)), Path(root or DATA_ROOT).absolute())
+
+
+def shift_images(images: Tensor, pixels: int, background: Tensor, generator: torch.Generator) -> Tensor:
+    """Shift every image by its own whole number of pixels, from −pixels to pixels on each axis.
+
+    images: [n, C, H, W]. background: [C], what enters at the edges, on the images' device.
+    generator: a CPU generator, whatever the images' device, so that a seed means the same shifts on any
+    of them. Returns a new [n, C, H, W]; with 0 pixels the images themselves, and nothing is drawn.
+    """
+    if pixels == 0:
+        return images
+    n, channels, height, width = images.shape
+    padded = images.new_empty(n, channels, height + 2 * pixels, width + 2 * pixels)
+    padded[:] = background.view(1, -1, 1, 1)
+    padded[:, :, pixels : pixels + height, pixels : pixels + width] = images
+    top, left = torch.randint(2 * pixels + 1, (2, n), generator=generator).to(images.device)
+    # A view of all windows, of which one a sample is copied: five times faster than indexing by pixel.
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)
+    return windows[torch.arange(n, device=images.device), :, top, left]
+
+
+# Two: a student's data and its teacher's. More would only hold memory (0.2 GB each for MNIST).
+@lru_cache(maxsize=2)
+def _load_dataset(config: DataConfig, device: str, root: Path) -> Dataset:
+    (images, labels), test, classes = _read_files(config.dataset, root)
+    train_index, validation_index = _split(len(labels), config)
+    mean, std = (statistic.to(device) for statistic in _mean_and_std(images[train_index]))
+
+    def part(images: Tensor, labels: Tensor, index: Tensor) -> Split:
+        pixels = _normalise(images[index].to(device), mean, std)
+        return Split(pixels, labels[index].to(device), index.to(device))
+
+    return Dataset(
+        name=config.dataset,
+        train=part(images, labels, train_index),
+        validation=part(images, labels, validation_index),
+        test=part(*test, torch.arange(len(test[1]))),
+        mean=mean,
+        std=std,
+        background=-mean / std,  # a black pixel's own arithmetic, so equal to it in every bit
+        classes=classes,
+        checksum=_checksum(images, labels, *test),
+    )
+
+
+def _split(n: int, config: DataConfig) -> tuple[Tensor, Tensor]:
+    """File indices of the training and the validation part of n training images."""
+    if not 0 <= config.validation_size < n:
+        raise UserError(
+            f"data.validation_size: expected 0 to {n - 1} (of {config.dataset}'s {n} training images, one at "
+            f"least must be left to train on), found {config.validation_size}; choose a smaller one"
+        )
+    available = n - config.validation_size
+    size = available if config.train_size is None else config.train_size
+    if not 1 <= size <= available:
+        raise UserError(
+            f"data.train_size: expected 1 to {available} ({config.dataset} has {n} training images, of which "
+            f"data.validation_size takes {config.validation_size}), found {size}; choose a smaller one"
+        )
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(config.split_seed))
+    return order[:size], order[available:]
+
+
+def _mean_and_std(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation [C] of raw uint8 images [n, C, H, W], on the scale 0 to 1."""
+    # From a histogram, so in whole numbers: exact, and the same for any number of threads.
+    counts = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in images.unbind(1)])
+    weights = counts.double() / counts.sum(1, keepdim=True)
+    values = torch.arange(256, dtype=torch.float64) / 255
+    mean = weights @ values
+    variance = (weights * (values - mean[:, None]) ** 2).sum(1)
+    return mean.float(), variance.sqrt().float()
+
+
+def _normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """(pixel / 255 − mean) / std, channel by channel, in float32 [n, C, H, W]."""
+    return images.float().div_(255).sub_(mean.view(1, -1, 1, 1)).div_(std.view(1, -1, 1, 1))
+
+
+def _checksum(*tensors: Tensor) -> str:
+    """SHA-256 in hex over the tensors' bytes as uint8, one after the other."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.to(torch.uint8).contiguous().numpy())
+    return digest.hexdigest()
+
+
+def _read_files(name: str, root: Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], int]:
+    """(images, labels) of train and of test, raw: uint8 [n, C, H, W], int64 [n]; the number of classes."""
+    from torchvision import datasets  # here, because importing it takes longer (1.1 s) than loading MNIST
+
+    def tensors(part: datasets.VisionDataset) -> tuple[Tensor, Tensor]:
+        pixels = torch.as_tensor(part.data)  # MNIST and its kin: [n, H, W]; CIFAR: [n, H, W, C]
+        pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
+        return pixels.contiguous(), torch.as_tensor(part.targets)
+
+    # CIFAR's old pickles set off numpy's deprecations: torchvision's business, not the user's.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        reader = getattr(datasets, _READER[name])
+        if name == "cifar10":
+            try:
+                reader(root, train=False)  # checks the training batches too
+            except (OSError, RuntimeError):  # absent, or not the MD5 that torchvision expects
+                _download(name, root, [])
+        else:
+            _provide_idx(name, root)
+        train, test = reader(root, train=True), reader(root, train=False)
+    return tensors(train), tensors(test), len(train.classes)
+
+
+def _provide_idx(name: str, root: Path) -> None:
+    """See that the four IDX files lie unpacked and intact where torchvision looks for them."""
+    raw, digests = root / _READER[name] / "raw", _IDX_SHA256[name]
+    folders = [raw, DEBIAN_FASHION_MNIST] if name == "fashion_mnist" else [raw]
+    missing, damaged = [], []
+    for file, size in _IDX_BYTES.items():
+        _, fault = _read_idx(raw / file, name)
+        if not fault:
+            continue
+        archives = [_read_idx(folder / f"{file}.gz", name) for folder in folders]
+        content, archive_fault = min(archives, key=lambda archive: archive[1] != "")  # an intact one first
+        if not archive_fault:
+            _write_aside(raw / file, content)
+            continue
+        (missing if fault == archive_fault == _ABSENT else damaged).append(
+            f"{raw / file}.gz: expected a gzip of {size} bytes with sha256 {digests.get(file, 'any')[:12]}, "
+            f"found {archive_fault}; and unpacked, as {file}, found {fault}"
+        )
+    if name == "mnist" and (missing or damaged):
+        remedy = f"restore it with `git checkout -- data/MNIST/raw`, or put an intact copy into {raw}"
+        raise UserError(*(f"{problem}; {remedy}" for problem in missing + damaged))
+    if missing or damaged:
+        _download(name, root, damaged)
+
+
+def _read_idx(path: Path, name: str) -> tuple[bytes, str]:
+    """The content of an IDX file, plain or gzipped, and what was found instead ("" where it is intact)."""
+    file = path.name.removesuffix(".gz")
+    try:
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+    except FileNotFoundError:
+        return b"", _ABSENT
+    except (OSError, EOFError, zlib.error) as error:
+        return b"", f"a file that cannot be read ({error})"
+    digest = hashlib.sha256(content).hexdigest()
+    if len(content) == _IDX_BYTES[file] and digest == _IDX_SHA256[name].get(file, digest):
+        return content, ""
+    return b"", f"{len(content)} bytes with sha256 {digest[:12]}"
+
+
+def _write_aside(path: Path, content: bytes) -> None:
+    """Write beside the path and move in, so that a kill or a second process leaves no half file."""
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_bytes(content)
+        os.replace(aside, path)
+    except OSError as error:
+        raise UserError(
+            f"{path}: expected a folder that {len(content)} bytes can be unpacked into, found: {error}; "
+            f"make {path.parent} writable (or make room), or unpack the .gz there beforehand: gunzip --keep"
+        ) from error
+    finally:
+        with suppress(OSError):
+            aside.unlink()
+
+
+def _download(name: str, root: Path, damaged: list[str]) -> None:
+    """Fetch a data set through torchvision into a scratch folder, then move its files in."""
+    from torchvision import datasets
+
+    archive = root / "cifar-10-python.tar.gz"
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(30)  # torchvision sets none, and would wait for ever on a silent network
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as scratch:
+            if name == "cifar10" and archive.exists():  # put there by hand: torchvision unpacks it
+                shutil.copyfile(archive, Path(scratch) / archive.name)
+            getattr(datasets, _READER[name])(scratch, download=True)
+            for path in filter(Path.is_file, sorted(Path(scratch).rglob("*"))):
+                target = root / path.relative_to(scratch)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(path, target)
+    except Exception as error:  # a dozen kinds (URL, HTTP, socket, tar, disk), the same remedy
+        files, folder = ", ".join(f"{file}.gz" for file in _IDX_BYTES), root / _READER[name] / "raw"
+        if name == "cifar10":
+            files, folder = archive.name, root
+        package = ", or install Debian's package dataset-fashion-mnist" if name == "fashion_mnist" else ""
+        raise UserError(
+            *damaged,
+            f"data.dataset: expected {name} under {root}, or a network to download it; found neither "
+            f"({' '.join(str(error).split())}); put {files} into {folder}{package}",
+        ) from error
+    finally:
+        socket.setdefaulttimeout(timeout)

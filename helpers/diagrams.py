@@ -1,0 +1,115 @@
+"""Networks as drawings, from the records that every log keeps; and the one-page summary."""
+
+import math
+from typing import Any
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Polygon
+
+from .plots import compact_number, finish, learning_panel, prune_panel, seeds_note, styled
+
+COLOURS = {"input": "#999999", "conv2d": "#0072B2", "linear": "#D55E00"}
+POOL_COLOUR = "#009E73"
+SUFFIXES = {"batch_norm": "norm", "dropout": "drop"}
+LABEL_HEIGHT, TOTALS_HEIGHT = -0.6, -1.25
+
+
+def architecture(ax: Axes, net_records: list[dict], title: str) -> None:
+    """Draws a network, input left, logits right; totals below.
+
+    A record has `layer`, `type`, `output_shape` ((C, H, W) or (features,)), `params`, `macs`, and may
+    have `kernel`, `stride` and `padding`. Heights grow with the root of pixels a side or of units
+    (10 and 1000 fit one drawing), widths with the logarithm of channels. Flatten is left out;
+    normalisation and dropout are named at the layer that they follow.
+    """
+    boxes = _boxes(net_records)
+    slot = max(0.62, *(box["width"] + box["depth"] + 0.14 for box in boxes))
+    fontsize = 8 if len(boxes) <= 7 else 7 if len(boxes) <= 10 else 6
+    previous = None
+    for index, box in enumerate(boxes):
+        left = index * slot - (box["width"] + box["depth"]) / 2
+        right, half = left + box["width"], box["height"] / 2
+        if previous:
+            start, start_half = previous
+            fan = [(start, start_half), (left, half), (left, -half), (start, -start_half)]
+            ax.add_patch(Polygon(fan, facecolor="0.9", edgecolor="none", zorder=0))
+        _draw_box(ax, left, half, box)
+        ax.text(index * slot, LABEL_HEIGHT, box["label"], ha="center", va="top", fontsize=fontsize)
+        previous = right, half
+    params, macs = (sum(record[column] for record in net_records) for column in ("params", "macs"))
+    totals = f"{compact_number(params)} parameters · {compact_number(macs)} multiply-accumulates"
+    ax.text(
+        (len(boxes) - 1) * slot / 2, TOTALS_HEIGHT, totals, ha="center", va="top", color="0.35", fontsize=8
+    )
+    ax.set(xlim=(-0.6 * slot, (len(boxes) - 0.4) * slot), ylim=(TOTALS_HEIGHT - 0.2, 0.75), title=title)
+    ax.set_axis_off()
+
+
+def _boxes(net_records: list[dict]) -> list[dict]:
+    """What is drawn of each record: colour, height, width, depth (data units) and label."""
+    units = [record["output_shape"][0] for record in net_records if len(record["output_shape"]) == 1]
+    pixels = [record["output_shape"][-1] for record in net_records if len(record["output_shape"]) == 3]
+    boxes = []
+    for record in net_records:
+        kind, shape = record["type"], record["output_shape"]
+        if kind in SUFFIXES and boxes:
+            boxes[-1]["label"] += f"\n+{SUFFIXES[kind]}"
+            continue
+        if kind == "flatten":
+            continue
+        is_image = len(shape) == 3
+        height = math.sqrt(shape[-1] / max(pixels if is_image else units))
+        width = 0.035 * math.log2(2 * shape[0]) + 0.02 if is_image else 0.1
+        depth = 0.22 * height if is_image else 0.05
+        colour = COLOURS.get(kind, POOL_COLOUR)
+        boxes.append(
+            {"height": height, "width": width, "depth": depth, "colour": colour, "label": _label(record)}
+        )
+    return boxes
+
+
+def _label(record: dict) -> str:
+    """Up to three short lines: what it is, how many of them, how many pixels come out."""
+    kind, shape = record["type"], record["output_shape"]
+    if kind == "linear":
+        return f"linear\n{shape[0]}"
+    name = {"conv2d": "conv", "input": "input"}.get(kind, "pool")
+    if len(shape) == 1:
+        return f"{name}\n{shape[0]}"
+    height, width = shape[-2:]
+    kernel = f"@{record['kernel']}" if record.get("kernel") else ""
+    stride = f"/{record['stride']}" if kind == "conv2d" and (record.get("stride") or 1) > 1 else ""
+    count = f"{shape[0]}{kernel}{stride}"
+    is_counted = kind == "conv2d" or (kind == "input" and shape[0] > 1)
+    return "\n".join([name, *([count] if is_counted else []), f"{height}×{width}"])
+
+
+def _draw_box(ax: Axes, left: float, half: float, box: dict) -> None:
+    """A cuboid: its front face, and lighter, its top and its right side."""
+    right, depth, rise = left + box["width"], box["depth"], box["depth"] * 0.5
+    front = [(left, -half), (right, -half), (right, half), (left, half)]
+    top = [(left, half), (right, half), (right + depth, half + rise), (left + depth, half + rise)]
+    side = [(right, -half), (right + depth, rise - half), (right + depth, half + rise), (right, half)]
+    for face, alpha in ((front, 1.0), (top, 0.45), (side, 0.7)):
+        ax.add_patch(Polygon(face, facecolor="white", edgecolor="none", zorder=2))
+        style = {"facecolor": box["colour"], "alpha": alpha, "edgecolor": "white", "linewidth": 0.5}
+        ax.add_patch(Polygon(face, zorder=2, **style))
+
+
+@styled
+def overview_viz(logs: dict[str, Any]) -> Figure:
+    """The one-page summary (A4, landscape): architecture, learning and pruning curves, a column a log."""
+    ratios = {
+        "height_ratios": (0.8, 1, 1.25),
+        "width_ratios": [max(8, len(_boxes(log.net))) for log in logs.values()],
+    }
+    fig, axes = plt.subplots(3, len(logs), figsize=(11.69, 8.27), squeeze=False, gridspec_kw=ratios)
+    tables = []
+    for column, (title, log) in zip(axes.T, logs.items(), strict=True):
+        architecture(column[0], log.net, title)
+        learning_panel(column[1], log, "error", f"{title}: trained")
+        tables.append(prune_panel(column[2], log, f"{title}: pruned"))
+    note = seeds_note(tables, has_dots=True)
+    return finish(fig, logs.values(), note, "Small networks, trained and then pruned", axes[2])

@@ -1,0 +1,351 @@
+"""From a config file to its runs: profile and overrides, arms, axes, seeds; all mistakes told at once."""
+
+import copy
+import difflib
+import itertools
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from .config import ConfigFile, DataConfig, NetConfig, Sentence, whole
+from .config_errors import cross_mistakes, nearest, path_text, short, validation_mistakes
+from .errors import UserError
+from .sentence import Loc, Step, expand_repeats, stage_hashes, stage_names, without_layer_names
+from .shapes import layer_names
+
+FULL = "full"
+"""Name of the profile that overrides nothing."""
+
+WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One network, one seed, and the stages it goes through."""
+
+    arm: str
+    seed: int
+    axes: dict[str, Any]
+    """Values of the axes that the arm has joined."""
+    data: DataConfig
+    net: NetConfig
+    steps: list[Step]
+    hashes: list[str]
+    """Identity of each step's result."""
+
+
+@dataclass(frozen=True)
+class ExperimentConfig:
+    """A config file, resolved under one profile."""
+
+    name: str
+    profile: str
+    axes: list[str]
+    runs: list[Run]
+
+
+def load_config(
+    path: str | Path, profile: str | None = None, overrides: tuple[str, ...] | list[str] = ()
+) -> ExperimentConfig:
+    """Read and check a config file, and write out its runs.
+
+    `overrides` are texts such as "train.epochs=2" or "sweep.sparsity=[0, 0.9]", applied after the
+    profile. Raises UserError with a line for every mistake, also those in other profiles.
+    """
+    path, profile = Path(path), profile or FULL
+    raw = read_json(path)
+    mistakes = _outline_mistakes(raw)
+    profiles = raw.get("profiles", {})
+    if not mistakes and profile != FULL and profile not in profiles:
+        mistakes.append(f"profiles: unknown profile {profile!r}" + nearest(profile, [FULL, *profiles]))
+    if mistakes:
+        raise UserError(*(f"{path}: {line}" for line in mistakes))
+    drafts = [_Draft(copy.deepcopy(raw)) for _ in range(1 + len(profiles))]
+    chosen = drafts[0]
+    for draft, name in zip(drafts, [profile, *profiles], strict=True):
+        for key, value in profiles.get(name, {}).items():
+            draft.override(key, value, f"profiles.{name}['{key}']")
+    for text in overrides:
+        key, _, value = text.partition("=")
+        chosen.override(key.strip(), _literal(value), f"--set {key.strip()}")
+    runs = list(chosen.runs())
+    for draft in drafts[1:]:
+        for _ in draft.runs():
+            pass
+    lines = dict.fromkeys(line for draft in drafts for line in draft.mistakes)
+    if lines:
+        raise UserError(*(line if line.startswith("--set") else f"{path}: {line}" for line in lines))
+    return ExperimentConfig(path.stem, profile, list(raw.get("sweep", {})), runs)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A config file as a dict. Raises UserError where it is missing, broken or says a key twice."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in pairs]
+        twice = {key for key in keys if keys.count(key) > 1}
+        if twice:
+            raise UserError(f"{path}: {', '.join(map(repr, sorted(twice)))} stands twice in one object; keep one")
+        return dict(pairs)
+
+    def no_constant(word: str) -> None:
+        raise UserError(f"{path}: expected a number, found {word}, which JSON does not have")
+
+    try:
+        raw = json.loads(path.read_text("utf-8"), object_pairs_hook=unique, parse_constant=no_constant)
+    except FileNotFoundError:
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.json")], n=1)
+        hint = f"; did you mean {str(path.parent / near[0])!r}?" if near else ""
+        raise UserError(f"{path}: expected a config file, found nothing there{hint}") from None
+    except (OSError, UnicodeDecodeError, RecursionError) as error:
+        raise UserError(f"{path}: expected a JSON file, could not read it: {error}") from None
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path}: line {error.lineno}, column {error.colno}: not valid JSON: {error.msg}"
+        ) from None
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: expected an object, found {short(raw)}")
+    return raw
+
+
+def _literal(text: str) -> Any:
+    """The value of a --set: JSON, or else the text itself."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _outline_mistakes(raw: dict[str, Any]) -> list[str]:
+    """Mistakes in the keys of the file and in the form of sweep, arms and profiles."""
+    keys = [info.alias or name for name, info in ConfigFile.model_fields.items()]
+    mistakes = [f"{key}: unknown key" + nearest(key, keys) for key in raw if key not in keys]
+    for key in ("sweep", "arms", "profiles"):
+        if not isinstance(raw.get(key, {}), dict):
+            mistakes.append(f"{key}: expected an object, found {short(raw[key])}")
+            continue
+        for name, item in raw.get(key, {}).items():
+            if not WORD.fullmatch(name):
+                mistakes.append(f"{key}: expected a name of letters, digits and _, found {name!r}")
+            if key == "sweep":
+                mistakes += _axis_mistakes(name, item)
+            elif not isinstance(item, dict):
+                mistakes.append(f"{key}.{name}: expected an object, found {short(item)}")
+            elif key == "arms":
+                valid = ["data", "net", "seeds", "stages"]
+                mistakes += [f"arms.{name}.{k}: unknown key" + nearest(k, valid) for k in item if k not in valid]
+    if "arms" in raw and raw["arms"] == {}:
+        mistakes.append("arms: expected at least one arm, found {}; leave the key out for none")
+    if isinstance(raw.get("profiles"), dict) and FULL in raw["profiles"]:
+        mistakes.append(f"profiles.{FULL}: this name means the config as it stands; choose another")
+    return mistakes
+
+
+def _axis_mistakes(name: str, values: Any) -> list[str]:
+    """Mistakes of one axis of the sweep."""
+    if not isinstance(values, list) or not values:
+        return [f"sweep.{name}: expected a list of at least one value, found {short(values)}"]
+    texts = [json.dumps(whole(value), sort_keys=True) for value in values]
+    twice = sorted({text for text in texts if texts.count(text) > 1})
+    return [f"sweep.{name}: {text} stands twice; keep one" for text in twice]
+
+
+@dataclass
+class _Draft:
+    """A config file under one profile, on its way to runs; gathers mistakes instead of raising them."""
+
+    raw: dict[str, Any]
+    origins: dict[Loc, str] = field(default_factory=dict)
+    """Places whose value a profile or --set gave, and how a message calls them."""
+    mistakes: list[str] = field(default_factory=list)
+
+    def override(self, key: str, value: Any, label: str) -> None:
+        """Set `stage.field…`, `data.…`, `net.…`, `seeds` or `sweep.axis` to a value."""
+        head, *rest = key.split(".")
+        if head == "seeds" and not rest:
+            targets: list[Loc] = [("seeds",)]
+            value = value if isinstance(value, list) else [value]
+        elif head == "sweep" and len(rest) == 1:
+            if rest[0] not in self.raw.get("sweep", {}):
+                axes = list(self.raw.get("sweep", {}))
+                self.mistakes.append(f"{label}: unknown axis {rest[0]!r}" + nearest(rest[0], axes))
+                return
+            targets, rest = [("sweep", rest[0])], []
+            value = value if isinstance(value, list) else [value]
+            self.mistakes += [f"{label}: {text}" for text in _axis_mistakes("", value)]
+        elif head in ("data", "net") and rest:
+            targets = [(head,)]
+        else:
+            names = self._stage_places()
+            targets = [loc for loc, name in names if name == head]
+            if not targets or not rest:
+                valid = [f"{name}.…" for name in dict.fromkeys(name for _, name in names)]
+                valid += ["data.…", "net.…", "seeds", *(f"sweep.{axis}" for axis in self.raw.get("sweep", {}))]
+                hint = nearest(head if rest else key, valid)
+                self.mistakes.append(f"{label}: nothing is called {key!r}{hint}")
+                return
+        for target in targets:
+            self._assign((*target, *(int(part) if part.isdigit() else part for part in rest)), value, label)
+
+    def _stage_places(self) -> list[tuple[Loc, str]]:
+        """Every named stage of the file, those of arms too."""
+        places: list[tuple[Loc, str]] = []
+        for prefix, owner in [((), self.raw), *((("arms", n), a) for n, a in self.raw.get("arms", {}).items())]:
+            stages = owner.get("stages")
+            if isinstance(stages, list):
+                places += [((*prefix, *loc), name) for loc, name in stage_names(_dicts(stages))]
+        return places
+
+    def _assign(self, loc: Loc, value: Any, label: str) -> None:
+        """Put the value there, making objects on the way."""
+        node: Any = self.raw
+        for part in loc[:-1]:
+            if isinstance(node, dict):
+                node = node.setdefault(part, {})
+            elif isinstance(node, list) and isinstance(part, int) and part < len(node):
+                node = node[part]
+            else:
+                node = None
+            if not isinstance(node, dict | list):
+                self.mistakes.append(f"{label}: {path_text(loc)} leads nowhere: {part!r} has no fields")
+                return
+        if isinstance(node, list) and not (isinstance(loc[-1], int) and loc[-1] < len(node)):
+            self.mistakes.append(f"{label}: expected an index below {len(node)}, found {loc[-1]!r}")
+            return
+        node[loc[-1]] = copy.deepcopy(value)
+        self.origins[loc] = label
+
+    def runs(self) -> Iterator[Run]:
+        """Every run of the config as it is now; mistakes are gathered in `mistakes`."""
+        arms, sweep = self.raw.get("arms") or {"main": {}}, self.raw.get("sweep", {})
+        mentioned: set[str] = set()
+        for arm, changes in arms.items():
+            base = {key: self.raw[key] for key in ("data", "net", "seeds", "stages") if key in self.raw}
+            moved: dict[Loc, Loc] = {}
+            variant = _merge(base, changes, (), ("arms", arm), moved)
+            seeds = self._seeds(variant.pop("seeds", [0]), moved)
+            holes = list(_holes(variant, ()))
+            mentioned |= {axis for _, axis in holes}
+            unknown = [(loc, axis) for loc, axis in holes if axis not in sweep]
+            for loc, axis in unknown:
+                text = f"unknown axis '${axis}'" + nearest(f"${axis}", [f"${name}" for name in sweep])
+                self._mistake(loc, text, moved, {})
+            if unknown:
+                continue
+            joined = [axis for axis in sweep if any(axis == name for _, name in holes)]
+            for choice in itertools.product(*(range(len(sweep[axis])) for axis in joined)):
+                index = dict(zip(joined, choice, strict=True))
+                values = {axis: sweep[axis][i] for axis, i in index.items()}
+                filled = _fill(variant, (), {loc: values[axis] for loc, axis in holes})
+                taken = {loc: f"sweep.{axis}[{index[axis]}]" for loc, axis in holes}
+                yield from self._sentence_runs(arm, values, seeds, filled, moved, taken)
+        for axis in sweep:
+            if axis not in mentioned:
+                self._mistake(("sweep", axis), f"no field mentions '${axis}': write it where it belongs", {}, {})
+
+    def _sentence_runs(
+        self, arm: str, axes: dict[str, Any], seeds: list[int], filled: dict[str, Any],
+        moved: dict[Loc, Loc], taken: dict[Loc, str],
+    ) -> Iterator[Run]:  # fmt: skip
+        """The runs of one variant, a seed each; none where it has mistakes."""
+        try:
+            sentence = Sentence.model_validate(filled)
+            found = self._name_mistakes(filled) or cross_mistakes(sentence)
+        except ValidationError as error:
+            found = validation_mistakes(error)
+        for loc, message in found:
+            self._mistake(loc, message, moved, taken)
+        if found or self.mistakes:
+            return
+        steps = expand_repeats(sentence.stages)
+        names = layer_names(sentence.net)
+        net, stages = without_layer_names(sentence.net, [step.stage for step in steps], names)
+        steps = [Step(stage, s.name, s.round, s.loc) for stage, s in zip(stages, steps, strict=True)]
+        for seed, hashes in zip(seeds, stage_hashes(sentence.data, net, seeds, stages), strict=True):
+            yield Run(arm, seed, axes, sentence.data, net, steps, hashes)
+
+    def _name_mistakes(self, filled: dict[str, Any]) -> list[tuple[Loc, str]]:
+        """Stages that share a name."""
+        seen: dict[str, Loc] = {}
+        found = []
+        for loc, name in stage_names(filled["stages"]):
+            if name in seen:
+                found.append(((*loc, "name"), f"{path_text(seen[name])} is called {name!r} already; choose another"))
+            elif name in ("data", "net", "seeds", "sweep"):
+                found.append(((*loc, "name"), f"{name!r} addresses another part of a config; choose another"))
+            seen.setdefault(name, loc)
+        return found
+
+    def _seeds(self, seeds: Any, moved: dict[Loc, Loc]) -> list[int]:
+        """The seeds as whole numbers."""
+        whole_seeds = [whole(seed) for seed in seeds] if isinstance(seeds, list) else []
+        right = all(type(seed) is int and 0 <= seed < 2**63 for seed in whole_seeds)
+        if not whole_seeds or not right or len(set(whole_seeds)) < len(whole_seeds):
+            text = f"expected a list of different whole numbers from 0, found {short(seeds)}"
+            self._mistake(("seeds",), text, moved, {})
+            return [0]
+        return whole_seeds
+
+    def _mistake(self, loc: Loc, message: str, moved: dict[Loc, Loc], taken: dict[Loc, str]) -> None:
+        """Note a mistake under the place where the user wrote it: axis, arm, profile or --set."""
+        at = _longest(loc, taken)
+        if at is not None and (origin := ("sweep", taken[at].split(".")[1].split("[")[0])) in self.origins:
+            text = self.origins[origin] + taken[at][taken[at].index("[") :] + path_text(loc[len(at) :])
+        elif at is not None:
+            text = taken[at] + ("." if len(loc) > len(at) else "") + path_text(loc[len(at) :])
+        else:
+            at = _longest(loc, moved)
+            loc = (*moved[at], *loc[len(at) :]) if at is not None else loc
+            at = _longest(loc, self.origins)
+            text = path_text(loc)
+            if at is not None:
+                text = self.origins[at] + ("." if len(loc) > len(at) else "") + path_text(loc[len(at) :])
+        line = f"{text}: {message}"
+        if line not in self.mistakes:
+            self.mistakes.append(line)
+
+
+def _dicts(stages: list[Any]) -> list[dict[str, Any]]:
+    """Stages of a file that may not be validated yet: what is no object counts as an empty one."""
+    return [stage if isinstance(stage, dict) else {} for stage in stages]
+
+
+def _longest(loc: Loc, places: dict[Loc, Any]) -> Loc | None:
+    """The longest prefix of a location that is among the places."""
+    return next((loc[:n] for n in range(len(loc), 0, -1) if loc[:n] in places), None)
+
+
+def _merge(base: Any, changes: Any, loc: Loc, origin: Loc, moved: dict[Loc, Loc]) -> Any:
+    """Objects merge, all else is replaced; `moved` notes where a replaced part came from."""
+    if isinstance(base, dict) and isinstance(changes, dict):
+        merged = dict(base)
+        for key, value in changes.items():
+            merged[key] = _merge(base.get(key), value, (*loc, key), origin, moved)
+        return merged
+    moved[loc] = (*origin, *loc)
+    return changes
+
+
+def _holes(value: Any, loc: Loc) -> Iterator[tuple[Loc, str]]:
+    """Places that take an axis, and its name."""
+    if isinstance(value, str) and value.startswith("$"):
+        yield loc, value[1:]
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from _holes(item, (*loc, key))
+
+
+def _fill(value: Any, loc: Loc, values: dict[Loc, Any]) -> Any:
+    """A copy with the axes' values in their places."""
+    if loc in values:
+        return values[loc]
+    if isinstance(value, dict):
+        return {key: _fill(item, (*loc, key), values) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_fill(item, (*loc, index), values) for index, item in enumerate(value)]
+    return value

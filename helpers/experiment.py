@@ -1,0 +1,251 @@
+"""Experiment: expand a config into runs, skip what exists, run the rest, collect.
+
+    python -m helpers.experiment configs/mlp_oneshot.json --profile quick
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from .errors import UserError
+from .expansion import FULL, ExperimentConfig, Run, load_config
+from .logger import Log, Record, locked, read_log, write_log
+from .masked_body_builder import MaskedBodyBuilder
+from .shapes import layer_shapes
+from .stages import PERSISTENT
+from .tasks import Done, Task, cached_record, check_folder, perform, restore, weights_path
+from .utils import Results, tables
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The repository: where logs/, networks/ and figures/ are unless --out says otherwise."""
+
+
+@dataclass
+class Plan:
+    """What there is of an experiment, and what is still to do."""
+
+    records: dict[str, Record]
+    """Finished results by hash."""
+    tasks: list[Task] = field(default_factory=list)
+    """What is missing; a task comes after the one it needs."""
+    missing: set[str] = field(default_factory=set)
+    """Results that the tasks will record."""
+    trainings: int = 0
+
+
+def run_experiment(
+    config: str | Path,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    out: str | Path | None = None,
+    force: bool = False,
+) -> Results:
+    """Run an experiment or load what it has already found; its tables, as the config is now.
+
+    `overrides` are texts such as "train.epochs=2"; `out` is the folder that gets logs/, networks/
+    and figures/ (default: the repository); `force` computes every result again.
+    Raises UserError on bad input, before anything runs.
+    """
+    out = Path(out) if out is not None else ROOT
+    experiment = load_config(config, profile, overrides)
+    path = log_path(out, experiment.name, experiment.profile)
+    networks = out / "networks"
+    check_folder(path.parent)
+    check_folder(networks)
+    log = read_log(path)
+    plan = make_plan(experiment.runs, {} if force else log.records, networks, cached=not force)
+    for done in execute(plan.tasks):
+        for message in done.messages:
+            tqdm.write(message)
+    log = collect(path, experiment, plan, networks)
+    found = tables(log, path)
+    found.computed = sum(any(key in plan.missing for key in run.hashes) for run in experiment.runs)
+    found.loaded, found.trained = len(experiment.runs) - found.computed, plan.trainings
+    print(found, flush=True)
+    return found
+
+
+def log_path(out: Path, name: str, profile: str) -> Path:
+    """Where an experiment's log is."""
+    return out / "logs" / ("" if profile == FULL else profile) / f"{name}.hdf5"
+
+
+def make_plan(runs: Iterable[Run], logged: dict[str, Record], networks: Path, cached: bool = True) -> Plan:
+    """Which results are there, and the tasks that compute the rest; linear in the number of runs."""
+    plan = Plan(dict(logged))
+    kept = {path.name for path in networks.iterdir()} if cached else set()
+    keys: dict[str, Task] = {}
+    provenance = _provenance()
+
+    def finished(key: str) -> bool:
+        if key not in plan.records and f"{key}.npz" in kept:
+            record = cached_record(networks, key, tqdm.write)
+            if record is not None:
+                plan.records[key] = record
+            else:
+                kept.discard(f"{key}.npz")
+        return key in plan.records
+
+    for run in runs:
+        tasks, need_weights, end = [], False, len(run.steps)
+        # From the last stage back: a task needs the weights that the one before it leaves behind.
+        for start in _segment_starts(run)[::-1]:
+            wanted = {key for key in run.hashes[start:end] if not finished(key)}
+            last = run.hashes[end - 1]
+            again = need_weights and last not in wanted and f"{last}.pt" not in kept
+            if wanted or again:
+                tasks.append((start, end, wanted, again))
+            need_weights, end = bool(wanted or again), start
+        broken = False
+        for start, end, wanted, again in tasks[::-1]:
+            broken = broken or any(_diverged(plan.records.get(key)) for key in run.hashes[:start])
+            key = run.hashes[end - 1]
+            if broken or key in keys:
+                continue
+            before = run.hashes[start - 1] if start else None
+            row = {key: plan.records[key].row} if again else {}
+            words = [step.stage for step in run.steps[:end]]
+            keys[key] = Task(
+                run.data, run.net, run.seed, words, run.hashes[:end], start,
+                frozenset(wanted - plan.missing), networks, before if before in keys else None,
+                row, provenance | {"seed": run.seed},
+            )  # fmt: skip
+            plan.missing |= wanted
+            plan.trainings += run.steps[end - 1].stage.type in PERSISTENT
+    plan.tasks = list(keys.values())
+    return plan
+
+
+def _segment_starts(run: Run) -> list[int]:
+    """Where a run's segments begin: each ends with a stage whose weights are kept, or with the run."""
+    ends = [i + 1 for i, step in enumerate(run.steps) if step.stage.type in PERSISTENT]
+    return [0, *(end for end in ends if end < len(run.steps))]
+
+
+def _diverged(record: Record | None) -> bool:
+    """Whether there is nothing to go on from."""
+    return record is not None and record.row["status"] != "ok"
+
+
+def execute(tasks: list[Task]) -> Iterable[Done]:
+    """Perform the tasks one after the other; each comes after the one it needs."""
+    yield from (perform(task) for task in tqdm(tasks, unit="task", disable=not tasks, mininterval=1))
+
+
+def collect(path: Path, experiment: ExperimentConfig, plan: Plan, networks: Path) -> Log:
+    """Bring the new records from the cache into the log, and return what the log holds now."""
+    runs = describe(experiment)
+    found = plan.records | {
+        key: record for key in sorted(plan.missing) if (record := cached_record(networks, key, tqdm.write))
+    }
+    with locked(path):
+        log = read_log(path)
+        mine = {key for run in experiment.runs for key in run.hashes}
+        new = {key: record for key, record in found.items() if key in mine}
+        if log.runs != runs or any(key not in log.records or key in plan.missing for key in new):
+            log = Log(log.records | new, runs)
+            write_log(path, log)
+    return log
+
+
+def describe(experiment: ExperimentConfig) -> dict[str, Any]:
+    """The runs of a config as a log keeps them: plain values."""
+    first = experiment.runs[0]
+    channels = layer_shapes(first.net, first.data.dataset)
+    net = [{"layer": "input", "type": "input", "output_shape": list(channels[0].input_shape), "params": 0, "macs": 0}]
+    for shape in channels:
+        words = shape.layer.model_dump(include={"kernel", "stride", "padding"})
+        cost = {"params": shape.params, "macs": shape.macs}
+        net.append({"layer": shape.name, "type": shape.type, "output_shape": list(shape.output_shape)} | cost | words)
+    return {
+        "experiment": experiment.name,
+        "profile": experiment.profile,
+        "axes": experiment.axes,
+        "net": net,
+        "runs": [
+            {
+                "arm": run.arm,
+                "seed": run.seed,
+                "axes": run.axes,
+                "steps": [[k, s.stage.type, s.name, s.round] for k, s in zip(run.hashes, run.steps, strict=True)],
+            }
+            for run in experiment.runs
+        ],
+    }
+
+
+def _provenance() -> dict[str, Any]:
+    """The code's commit, and whether files differ from it."""
+
+    def git(*words: str) -> str:
+        try:
+            return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            return ""
+
+    return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", "helpers"))}
+
+
+def load_network(run: str, out: str | Path | None = None) -> MaskedBodyBuilder:
+    """The network that a run or a stage left behind, by its hash, ready to use and in evaluation mode.
+
+    Computed again, from the latest weights that the cache holds, where it has to be.
+    Raises UserError where no log knows the hash.
+    """
+    out = Path(out) if out is not None else ROOT
+    networks = out / "networks"
+    check_folder(networks)
+    for path in sorted((out / "logs").rglob("*.hdf5")):
+        record = read_log(path).records.get(run)
+        if record is None:
+            continue
+        task = _task_of(record, networks)
+        if task.key != run:
+            raise UserError(f"{run}: recorded by other versions of the verbs; run its experiment again")
+        state = restore(task, len(task.stages), tqdm.write)
+        return state.network.eval()
+    raise UserError(f"{run}: expected a run's hash that a log under {out / 'logs'} knows, found none")
+
+
+def _task_of(record: Record, networks: Path) -> Task:
+    """A record's whole sentence as a task."""
+    from .config import Sentence
+    from .sentence import stage_hashes
+
+    words = record.config
+    sentence = Sentence.model_validate({key: words[key] for key in ("data", "net", "stages")})
+    hashes = next(stage_hashes(sentence.data, sentence.net, [words["seed"]], sentence.stages))
+    return Task(
+        sentence.data, sentence.net, words["seed"], sentence.stages, hashes, 0, frozenset(), networks
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line. Exit code 2 on bad input, 1 where a task failed."""
+    parser = argparse.ArgumentParser("python -m helpers.experiment", description="Run an experiment, or load it.")
+    parser.add_argument("config", help="a file such as configs/mlp_oneshot.json")
+    parser.add_argument("--profile", help="a profile of the config, such as quick; default: the config as it stands")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=VALUE", nargs="+",
+        help="override a field: train.epochs=2, sweep.sparsity=[0,0.9], seeds=[0]",
+    )  # fmt: skip
+    parser.add_argument("--out", metavar="DIR", help="where logs/, networks/ and figures/ go; default: here")
+    parser.add_argument("--force", action="store_true", help="compute every result again")
+    options = parser.parse_args(arguments)
+    overrides = [text for group in options.set for text in group]
+    try:
+        found = run_experiment(options.config, options.profile, overrides, options.out, options.force)
+    except UserError as error:
+        print(*error.lines, sep="\n", file=sys.stderr)
+        return 2
+    return 1 if found.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

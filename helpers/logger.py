@@ -1,0 +1,181 @@
+"""Logger: records in, one HDF5 file an experiment out; whole or not at all."""
+
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from .errors import UserError
+
+FORMAT = "prune-playground log 1"
+"""Stands in every log; another text means another format or a foreign file."""
+
+
+@dataclass
+class Record:
+    """What is known of one stage's result."""
+
+    row: dict[str, Any]
+    """Its columns of `results` that do not depend on which run it is seen from."""
+    curves: dict[str, np.ndarray] = field(default_factory=dict)
+    """A column each, all of one length; empty where the stage did not train."""
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    """All that decides the result: data, net, seed, stages."""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """Where and when it was computed; decides nothing."""
+
+
+@dataclass
+class Log:
+    """A log's contents: records by hash, and the runs of the last call that wrote it."""
+
+    records: dict[str, Record] = field(default_factory=dict)
+    runs: dict[str, Any] = field(default_factory=dict)
+
+
+def read_log(path: Path) -> Log:
+    """Everything in a log; empty where there is none. Raises UserError where the file is no intact log."""
+    if not path.exists():
+        return Log()
+    try:
+        with h5py.File(path, "r") as file:
+            if file.attrs.get("format") != FORMAT:
+                raise UserError(
+                    f"{path}: expected a log ({FORMAT!r}), found a foreign HDF5 file; move it elsewhere"
+                )
+            return _read(file)
+    except (OSError, KeyError, ValueError, IndexError, TypeError) as error:
+        raise UserError(
+            f"{path}: expected a log, found a damaged file ({error}); restore it (git checkout) or delete it: "
+            "results that networks/ still holds are loaded from there, the others computed again"
+        ) from None
+
+
+def _read(file: h5py.File) -> Log:
+    """Columns back into records."""
+    hashes = _texts(file["records/hash"])
+    rows, configs = _texts(file["records/row"]), _texts(file["records/config"])
+    provenances = [json.loads(text) for text in _texts(file["provenance"])]
+    which = file["records/provenance"][()]
+    records = {
+        key: Record(json.loads(row), config=json.loads(config), provenance=provenances[index])
+        for key, row, config, index in zip(hashes, rows, configs, which, strict=True)
+    }
+    for group in ("curves", "arrays"):
+        for name, ragged in file[group].items():
+            owners, values, ends = ragged["record"][()], ragged["values"][()], ragged["ends"][()]
+            shapes = [tuple(json.loads(text)) for text in _texts(ragged["shapes"])]
+            starts = np.concatenate([[0], ends[:-1]])
+            for owner, start, end, shape in zip(owners, starts, ends, shapes, strict=True):
+                getattr(records[hashes[owner]], group)[name] = values[start:end].reshape(shape)
+    return Log(records, json.loads(_texts(file["runs"])[0]))
+
+
+def write_log(path: Path, log: Log) -> None:
+    """Write beside the log and move in: whoever is killed at any moment leaves the old file or the new."""
+    with atomic(path) as draft, h5py.File(draft, "w", libver="latest") as file:
+        file.attrs["format"] = FORMAT
+        records = list(log.records.values())
+        provenances = list(dict.fromkeys(json.dumps(r.provenance, sort_keys=True) for r in records))
+        place = {text: index for index, text in enumerate(provenances)}
+        _put_texts(file, "runs", [json.dumps(log.runs)])
+        _put_texts(file, "provenance", provenances)
+        _put_texts(file, "records/hash", list(log.records))
+        _put_texts(file, "records/row", [json.dumps(r.row) for r in records])
+        _put_texts(file, "records/config", [json.dumps(r.config, sort_keys=True) for r in records])
+        indices = [place[json.dumps(r.provenance, sort_keys=True)] for r in records]
+        _put(file, "records/provenance", np.array(indices, np.int32))
+        for group in ("curves", "arrays"):
+            file.create_group(group)
+            names = dict.fromkeys(name for r in records for name in getattr(r, group))
+            for name in names:
+                _put_ragged(file, f"{group}/{name}", [getattr(r, group).get(name) for r in records])
+
+
+def _put_ragged(file: h5py.File, name: str, arrays: list[np.ndarray | None]) -> None:
+    """Arrays of unlike shapes end to end: one compressed data set instead of one an array."""
+    owners = [index for index, array in enumerate(arrays) if array is not None]
+    present = [np.asarray(arrays[index]) for index in owners]
+    _put(file, f"{name}/record", np.array(owners, np.int32))
+    _put(file, f"{name}/values", np.concatenate([array.ravel() for array in present]))
+    _put(file, f"{name}/ends", np.cumsum([array.size for array in present]))
+    _put_texts(file, f"{name}/shapes", [json.dumps(array.shape) for array in present])
+
+
+def _put(file: h5py.File, name: str, values: np.ndarray) -> None:
+    """A data set, compressed."""
+    packed = {"compression": "gzip", "shuffle": True} if values.size else {}
+    file.create_dataset(name, data=values, **packed)
+
+
+def _put_texts(file: h5py.File, name: str, texts: list[str]) -> None:
+    """Texts at a fixed width, since HDF5 does not compress those of varying width."""
+    _put(file, name, np.array([text.encode() for text in texts], dtype=bytes if texts else "S1"))
+
+
+def _texts(dataset: h5py.Dataset) -> list[str]:
+    """The texts of a data set."""
+    return [text.decode() for text in dataset[()]]
+
+
+def write_record(path: Path, record: Record) -> None:
+    """One record as a file of its own, for the cache: an .npz of numbers and one JSON text."""
+    words = {key: getattr(record, key) for key in ("row", "config", "provenance")}
+    parts = {f"{group}/{n}": np.asarray(v) for group in ("curves", "arrays") for n, v in getattr(record, group).items()}
+    text = np.frombuffer(json.dumps(words).encode(), np.uint8)
+    with atomic(path) as draft, open(draft, "wb") as file:
+        np.savez_compressed(file, words=text, **parts)
+
+
+def read_record(path: Path) -> Record:
+    """A record of the cache. Raises OSError, ValueError or KeyError where it is damaged."""
+    with np.load(path, allow_pickle=False) as parts:
+        record = Record(**json.loads(parts["words"].tobytes()))
+        for key in parts.files:
+            group, _, name = key.partition("/")
+            if name:
+                getattr(record, group)[name] = parts[key]
+    return record
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A place beside `path` to write to, moved in when the block ends well and removed when it does not.
+
+    Raises UserError where the folder cannot be written.
+    """
+    draft = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(handle)
+        draft = Path(name)
+        draft.chmod(0o644)
+        yield draft
+        os.replace(draft, path)
+    except OSError as error:
+        raise UserError(
+            f"{path}: could not be written ({error}); free some space or choose another folder with --out; "
+            "nothing that was there is lost"
+        ) from None
+    finally:
+        if draft is not None:
+            draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One writer at a time: others wait, until the block ends or the process dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.parent / f".{path.name}.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

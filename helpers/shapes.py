@@ -1,0 +1,114 @@
+"""Arithmetic of architectures: names, output shapes, parameters and MACs of every layer, without torch."""
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+
+from .config import DATASETS, Layer, NetConfig
+
+WEIGHTED = ("linear", "conv2d")
+"""Layers that have a weight, and so can be pruned."""
+
+
+@dataclass(frozen=True)
+class LayerShape:
+    """One layer's place in the network. Shapes are without the batch: (C, H, W) or (features,)."""
+
+    name: str
+    layer: Layer
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    params: int
+    macs: int
+
+    @property
+    def type(self) -> str:
+        """The config's word for this layer."""
+        return self.layer.type
+
+
+class ShapeError(ValueError):
+    """A layer that does not fit what comes before it; `index` is its place in `net.layers`."""
+
+    def __init__(self, index: int, message: str, field: str | None = None):
+        super().__init__(message)
+        self.index, self.field = index, field
+
+
+def layer_names(net: NetConfig) -> list[str]:
+    """Each layer's name, given or default: its type and number among its type, from 1.
+
+    Raises ShapeError where two layers have the same name.
+    """
+    count: Counter[str] = Counter()
+    names: list[str] = []
+    for index, layer in enumerate(net.layers):
+        count[layer.type] += 1
+        name = layer.name or f"{layer.type}_{count[layer.type]}"
+        if name in names:
+            raise ShapeError(index, f"layer {names.index(name)} is called {name!r} already", "name")
+        names.append(name)
+    return names
+
+
+def layer_shapes(net: NetConfig, dataset: str) -> list[LayerShape]:
+    """The network's layers, from input to logits.
+
+    MACs are multiply-accumulates of one sample in linear and conv2d layers, padding included.
+    Raises ShapeError where a layer does not fit its input or the last is not the logits.
+    """
+    shape, classes, _ = DATASETS[dataset]
+    shapes = []
+    for index, (name, layer) in enumerate(zip(layer_names(net), net.layers, strict=True)):
+        output = _output_shape(index, layer, shape)
+        shapes.append(LayerShape(name, layer, shape, output, *_cost(layer, shape, output)))
+        shape = output
+    last = len(net.layers) - 1
+    if net.layers[last].type != "linear":
+        raise ShapeError(last, f"expected a linear layer with the logits, found {net.layers[last].type!r}")
+    if shape != (classes,):
+        raise ShapeError(last, f"expected {classes}, the classes of {dataset}, found {shape[0]}", "units")
+    return shapes
+
+
+def prunable_names(net: NetConfig, kind: str) -> tuple[list[str], str]:
+    """Names of the layers that this kind of pruning acts on, logits layer left out; and its name."""
+    weighted = [(n, la.type) for n, la in zip(layer_names(net), net.layers, strict=True) if la.type in WEIGHTED]
+    logits = weighted.pop()[0]
+    types = {"weight": WEIGHTED, "unit": ("linear",), "filter": ("conv2d",)}[kind]
+    return [name for name, type_ in weighted if type_ in types], logits
+
+
+def _output_shape(index: int, layer: Layer, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """What the layer makes of an input of this shape."""
+    if layer.type == "flatten":
+        return (math.prod(shape),)
+    if layer.type == "linear":
+        if len(shape) != 1:
+            raise ShapeError(index, f"expected a flat input, found {shape}: put a flatten layer before it")
+        return (layer.units,)
+    if layer.type in ("batch_norm", "dropout"):
+        return shape
+    if len(shape) != 3:
+        raise ShapeError(index, f"expected (channels, height, width), found {shape}: it is flat already")
+    channels, height, width = shape
+    if layer.type == "adaptive_avgpool":
+        return (channels, layer.size, layer.size)
+    conv = layer.type == "conv2d"
+    padding = layer.padding if conv else 0
+    stride = layer.stride or layer.kernel
+    if layer.kernel > min(height, width) + 2 * padding:
+        where = f"{height}×{width} pixels" + (f" with padding {padding}" if padding else "")
+        raise ShapeError(index, f"expected a kernel that fits {where}, found {layer.kernel}", "kernel")
+    sides = [(side + 2 * padding - layer.kernel) // stride + 1 for side in (height, width)]
+    return (layer.filters if conv else channels, *sides)
+
+
+def _cost(layer: Layer, shape: tuple[int, ...], output: tuple[int, ...]) -> tuple[int, int]:
+    """Parameters and MACs."""
+    if layer.type == "linear":
+        return (shape[0] + 1) * layer.units, shape[0] * layer.units
+    if layer.type == "conv2d":
+        weights = shape[0] * layer.kernel**2 * layer.filters
+        return weights + layer.filters, weights * output[1] * output[2]
+    return (2 * shape[0], 0) if layer.type == "batch_norm" else (0, 0)

@@ -1,0 +1,198 @@
+"""The verbs: each takes a network in its state and leaves it in the next, by calling the rooms above."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .compaction import alive_units, effective_cost
+from .config import NetConfig, PruneStage, TrainStage
+from .data import Dataset
+from .masked_body_builder import LayerMask, MaskedBodyBuilder
+from .pruning import prune
+from .seeds import generator, seed_for
+from .train_dojo import TrainDojo, evaluate
+
+WRONG_SAMPLES = 100
+"""How many misclassified test samples a record keeps: enough to look at."""
+
+HISTOGRAM_EDGES = np.linspace(-0.3, 0.3, 121)
+"""Bins of the weight histograms; the outermost two hold the tails as well."""
+
+PERSISTENT = ("train",)
+"""Stages whose weights are kept on disk; the others are computed again in milliseconds."""
+
+
+@dataclass
+class State:
+    """A network on its way through a sentence, and what the next verb has to know."""
+
+    network: MaskedBodyBuilder
+    dataset: Dataset
+    seed: int
+    reference: dict[str, Tensor]
+    """Weights before the first prune since the last train: what shuffle brings back."""
+    trained: int = 0
+    """Train stages so far: each has its own data order."""
+    pruned: int = 0
+    """Prune stages so far: each has its own random masks."""
+    precision: str = "float32"
+    """Of the last training, and so of every evaluation after it."""
+    epochs: float = 0.0
+    train_flops: float = 0.0
+    wall_s: float = 0.0
+    status: str = "ok"
+    curves: dict[str, list[float]] = field(default_factory=dict)
+    """Learning curve of the last stage; empty where it did not train."""
+
+
+SCALARS = ("trained", "pruned", "precision", "epochs", "train_flops", "wall_s", "status")
+"""What a checkpoint keeps of a state beside weights and masks."""
+
+
+def begin(net: NetConfig, dataset: Dataset, seed: int) -> State:
+    """A freshly initialised network on the data's device."""
+    network = MaskedBodyBuilder(net, dataset.name, seed_for(seed, "init")).to(dataset.train.labels.device)
+    if network.is_convolutional:
+        network = network.to(memory_format=torch.channels_last)
+    return State(network, dataset, seed, _weights(network))
+
+
+def _weights(network: MaskedBodyBuilder) -> dict[str, Tensor]:
+    """A copy of all that is learned, without the masks."""
+    return {
+        key: value.detach().clone() for key, value in network.state_dict().items() if not key.endswith("_mask")
+    }
+
+
+def run_train(state: State, stage: TrainStage) -> None:
+    """Gradient steps: new moments, own schedule, own data order."""
+    dojo = TrainDojo(state.network, state.dataset, stage, state.seed, state.trained)
+    outcome = dojo.train()
+    state.trained += 1
+    state.precision = stage.precision
+    state.epochs += outcome.epochs
+    # Backward costs two forward passes; a MAC is two operations; masked weights compute like dense ones.
+    state.train_flops += 6.0 * state.network.macs * outcome.samples
+    state.wall_s += outcome.wall_s
+    state.curves = outcome.curves
+    state.status = "diverged" if outcome.diverged else "ok"
+    state.reference = _weights(state.network)
+
+
+def run_prune(state: State, stage: PruneStage) -> None:
+    """Scores, masks, zeros."""
+    prune(state.network, stage, generator(state.seed, "masks", state.pruned), state.reference)
+    state.pruned += 1
+    state.curves = {}
+
+
+VERBS: dict[str, Callable[[State, Any], None]] = {"train": run_train, "prune": run_prune}
+"""From a stage's type to what it does to the state, in place."""
+
+
+def measure(state: State) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """One row of results and the arrays that a record keeps; see the columns in README."""
+    network, dataset = state.network, state.dataset
+    validation = evaluate(network, dataset.validation, state.precision)
+    test = evaluate(network, dataset.test, state.precision)
+    cost = effective_cost(network)
+    row = {
+        "status": state.status,
+        "val_loss": validation.loss,
+        "val_accuracy": validation.accuracy,
+        "test_loss": test.loss,
+        "test_accuracy": test.accuracy,
+        "test_errors": test.errors,
+        "sparsity": network.sparsity(),
+        "sparsity_all": network.sparsity(include_logits=True),
+        "effective_sparsity": cost.sparsity,
+        "unit_sparsity": network.unit_sparsity("unit"),
+        "filter_sparsity": network.unit_sparsity("filter"),
+        "params": cost.params,
+        "macs": cost.macs,
+        "epochs": state.epochs,
+        "train_flops": state.train_flops,
+        "wall_s": state.wall_s,
+    }
+    return row, _arrays(network, dataset, test.predictions)
+
+
+def _arrays(network: MaskedBodyBuilder, dataset: Dataset, predictions: Tensor) -> dict[str, np.ndarray]:
+    """Small arrays, so that every figure can be drawn from a log alone."""
+    labels = dataset.test.labels.cpu()
+    wrong = (predictions != labels).nonzero().flatten()[:WRONG_SAMPLES]
+    pairs = (labels * dataset.classes + predictions).bincount(minlength=dataset.classes**2)
+    layers = network.weighted()
+    arrays = {
+        "confusion": pairs.view(dataset.classes, -1).to(torch.int32).numpy(),
+        "wrong_index": wrong.to(torch.int32).numpy(),
+        "wrong_prediction": predictions[wrong].to(torch.int8).numpy(),
+        "layer_names": np.array([name.encode() for name in layers]),
+        "keep_by_layer": np.array(list(network.keep_rates().values())),
+        "alive_by_layer": np.array([int(alive_units(network)[name][1].sum()) for name in layers], np.int32),
+        "weight_histogram": np.stack([_histogram(layer) for layer in layers.values()]),
+        "histogram_edges": HISTOGRAM_EDGES,
+    }
+    first = next(iter(layers.values()))
+    if first.weight.dim() == 2:
+        shape = network.shapes[0].input_shape
+        pixels = first.weight_mask.float().mean(0)
+        if len(pixels) == math.prod(shape):
+            arrays["input_map"] = pixels.view(shape).cpu().numpy()
+    else:
+        arrays["first_filters"] = first.weight.detach().contiguous().cpu().numpy()
+    return arrays
+
+
+def _histogram(layer: torch.nn.Module) -> np.ndarray:
+    """Kept weights by bin, [bins] int32."""
+    kept = layer.weight.detach()[layer.weight_mask].cpu().numpy()
+    low, high = HISTOGRAM_EDGES[[0, -1]]
+    return np.histogram(kept.clip(low, high), HISTOGRAM_EDGES)[0].astype(np.int32)
+
+
+def to_checkpoint(state: State) -> dict[str, Any]:
+    """Weights, masks as bits and plain values: all that a later stage needs, nothing that could run."""
+    masks = {}
+    for name, mask in state.network.masks().items():
+        if not mask.weight.all() or not mask.unit.all():
+            masks[name] = {what: _pack(getattr(mask, what)) for what in mask._fields}
+    weights = {key: value.cpu().contiguous() for key, value in _weights(state.network).items()}
+    return {"weights": weights, "masks": masks, "scalars": {key: getattr(state, key) for key in SCALARS}}
+
+
+def from_checkpoint(checkpoint: dict[str, Any], net: NetConfig, dataset: Dataset, seed: int) -> State:
+    """The state that `to_checkpoint` saw. Raises KeyError, ValueError or RuntimeError where it does not fit."""
+    state = begin(net, dataset, seed)
+    unknown = state.network.load_state_dict(checkpoint["weights"], strict=False)
+    missing = [key for key in unknown.missing_keys if not key.endswith("_mask")]
+    if missing or unknown.unexpected_keys:
+        raise ValueError(f"expected the weights of this network, found {missing} missing")
+    device = dataset.train.labels.device
+    state.network.set_masks(
+        {
+            name: LayerMask(*(_unpack(bits[what], old, device) for what, old in zip(LayerMask._fields, mask, strict=True)))
+            for name, mask in state.network.masks().items()
+            if (bits := checkpoint["masks"].get(name))
+        }
+    )
+    for key in SCALARS:
+        setattr(state, key, checkpoint["scalars"][key])
+    state.reference = _weights(state.network)
+    return state
+
+
+def _pack(mask: Tensor) -> Tensor:
+    """A mask as bits, uint8."""
+    return torch.from_numpy(np.packbits(mask.cpu().numpy()))
+
+
+def _unpack(bits: Tensor, like: Tensor, device: torch.device) -> Tensor:
+    """A mask of this shape from its bits."""
+    flat = np.unpackbits(bits.numpy(), count=like.numel()).astype(bool)
+    return torch.from_numpy(flat).view(like.shape).to(device)

@@ -1,0 +1,213 @@
+"""One task of an experiment: from a kept state through some stages to records, in whatever process it runs."""
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+import torch
+import torchvision
+
+from .config import DataConfig, NetConfig, PruneStage, TrainStage
+from .data import load_dataset
+from .errors import UserError
+from .logger import Record, atomic, read_record, write_record
+from .sentence import canonical
+from .stages import PERSISTENT, VERBS, State, begin, from_checkpoint, measure, to_checkpoint
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Stages that end in something worth keeping, for one network and one seed."""
+
+    data: DataConfig
+    net: NetConfig
+    seed: int
+    stages: list[TrainStage | PruneStage]
+    """The sentence from its first stage to this task's last."""
+    hashes: list[str]
+    """Identity of each stage's result."""
+    first: int
+    """Index of the first stage that this task runs; what comes before is kept, or another task's."""
+    wanted: frozenset[str]
+    """Results to record."""
+    networks: Path
+    """The cache: weights and records by hash."""
+    needs: str | None = None
+    """Key of the task whose weights this one starts from, if it has to run first."""
+    expected: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Rows that a log already holds, of results that are computed again for their weights."""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    threads: int = 1
+
+    @property
+    def key(self) -> str:
+        """Hash of the last stage."""
+        return self.hashes[-1]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a task reports: it has written its records, or why not, and what the user should hear."""
+
+    key: str
+    messages: tuple[str, ...] = ()
+    skipped: bool = False
+    """Whether an earlier stage had diverged, so that there was nothing to go on from."""
+
+
+def weights_path(networks: Path, key: str) -> Path:
+    """Where a result's weights are kept."""
+    return networks / f"{key}.pt"
+
+
+def record_path(networks: Path, key: str) -> Path:
+    """Where a result's record is kept."""
+    return networks / f"{key}.npz"
+
+
+def best_device() -> str:
+    """A GPU if there is one, else the CPU."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def perform(task: Task) -> Done:
+    """Run the task's stages and write its records and weights.
+
+    Single-threaded unless told otherwise, so that results do not depend on how many workers there are.
+    """
+    messages: list[str] = []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(task.threads)
+    # Denormal numbers, which a converging Adam makes by the million, are 2.5 times as slow on CPUs.
+    torch.set_flush_denormal(True)
+    try:
+        state = restore(task, task.first, messages.append)
+        for index in range(task.first, len(task.stages)):
+            if state.status != "ok":
+                return Done(task.key, tuple(messages), skipped=True)
+            advance(task, index, state, messages.append)
+    finally:
+        torch.set_num_threads(threads)
+    return Done(task.key, tuple(messages))
+
+
+def restore(task: Task, until: int, say: Say) -> State:
+    """The state before stage `until`: from the latest weights that are kept and intact, else from the start."""
+    dataset = load_dataset(task.data, best_device())
+    for index in range(until - 1, -1, -1):
+        path = weights_path(task.networks, task.hashes[index])
+        if task.stages[index].type not in PERSISTENT or not path.exists():
+            continue
+        try:
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            state = from_checkpoint(checkpoint, task.net, dataset, task.seed)
+        # Whatever is wrong with the file, from a cut tail to a forbidden class, the cure is the same.
+        except Exception as error:
+            reason = str(error).split("\n")[0]
+            say(f"{path}: damaged or not a checkpoint of this network ({reason}); computed again")
+            continue
+        start = index + 1
+        break
+    else:
+        state, start = begin(task.net, dataset, task.seed), 0
+    for index in range(start, until):
+        if state.status == "ok":
+            advance(task, index, state, say)
+    return state
+
+
+def advance(task: Task, index: int, state: State, say: Say) -> None:
+    """One stage: act, then measure, record and keep what is wanted."""
+    stage, key, began = task.stages[index], task.hashes[index], time.time()
+    VERBS[stage.type](state, stage)
+    keep = stage.type in PERSISTENT and not weights_path(task.networks, key).exists() or key in task.expected
+    if keep:
+        with atomic(weights_path(task.networks, key)) as draft:
+            torch.save(to_checkpoint(state), draft)
+    if key in task.expected:
+        say(_compare(key, measure(state)[0], task.expected[key]))
+    if key not in task.wanted:
+        return
+    row, arrays = measure(state)
+    curves = {name: np.asarray(values) for name, values in state.curves.items()}
+    words = {
+        "data": canonical(task.data),
+        "net": canonical(task.net),
+        "seed": task.seed,
+        "stages": [canonical(part) for part in task.stages[: index + 1]],
+    }
+    record = Record(row, curves, arrays, words, task.provenance | _here(task, began))
+    write_record(record_path(task.networks, key), record)
+
+
+def _compare(key: str, row: dict[str, Any], expected: dict[str, Any]) -> str:
+    """What to say of a result that was computed again for its weights."""
+    same = all(row[name] == expected[name] for name in ("test_errors", "test_loss", "val_loss") if row[name] == row[name])
+    if same:
+        return f"{key}: weights were not in the cache, computed again: same as the record"
+    return (
+        f"{key}: weights were not in the cache, computed again: {row['test_errors']} test errors, the record has "
+        f"{expected['test_errors']} (another machine or other versions); results that are in the log stay"
+    )
+
+
+def _here(task: Task, began: float) -> dict[str, Any]:
+    """Machine, versions and times: provenance, which decides nothing."""
+    device = best_device()
+    return {
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {_cpu_name()}",
+        "device": torch.cuda.get_device_name() if device == "cuda" else device,
+        "threads": task.threads,
+        "versions": {
+            "python": platform.python_version(),
+            **{m.__name__: m.__version__ for m in (torch, torchvision, np, pd, h5py)},
+        },
+        "data_sha256": load_dataset(task.data, device).checksum,
+        "started": _utc(began),
+        "finished": _utc(time.time()),
+    }
+
+
+def _cpu_name() -> str:
+    """The processor's name, where the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
+
+
+def _utc(seconds: float) -> str:
+    """A time as ISO 8601, UTC."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def cached_record(networks: Path, key: str, say: Say) -> Record | None:
+    """A record of the cache, or None where there is none or it is damaged, which is said."""
+    path = record_path(networks, key)
+    try:
+        return read_record(path)
+    except FileNotFoundError:
+        return None
+    # A cut or foreign file fails in as many ways as there are formats; the cure is the same.
+    except Exception as error:
+        say(f"{path}: damaged or not a record ({str(error).splitlines()[0]}); computed again")
+        return None
+
+
+def check_folder(folder: Path) -> None:
+    """Raises UserError where the folder cannot be made or is no folder."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: expected a folder to write to ({error}); choose another with --out") from None

@@ -1,0 +1,99 @@
+"""Mini-helpers for the notebook: logs as pandas tables."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .errors import UserError
+from .logger import Log, Record, read_log
+
+RUN_COLUMNS = ["experiment", "arm", "seed", "run", "result", "stage", "stage_name", "type", "round", "status"]
+CURVE_COLUMNS = ["run", "seed", "stage"]
+
+
+@dataclass
+class Results:
+    """An experiment's tables, as its config is now."""
+
+    experiment: str
+    profile: str
+    results: pd.DataFrame
+    """A row a run and a stage."""
+    curves: pd.DataFrame
+    """A row a run and a logged step."""
+    arrays: dict[str, dict[str, np.ndarray]]
+    """Small named arrays by stage result (column `result`): confusion, keep_by_layer, input_map, …"""
+    net: list[dict[str, Any]]
+    """The architecture, a dict a layer from the input on: layer, type, output_shape, params, macs, …"""
+    path: Path
+    loaded: int = 0
+    """Runs whose results were all there."""
+    computed: int = 0
+    """Runs of which some result was computed in this call."""
+    trained: int = 0
+    """Train stages that ran in this call."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Tracebacks by task, of what failed in this call."""
+
+    def final(self) -> pd.DataFrame:
+        """The rows of each run's last stage."""
+        return self.results[self.results["result"] == self.results["run"]].reset_index(drop=True)
+
+    def __repr__(self) -> str:
+        return (
+            f"{self.experiment} ({self.profile}): {self.loaded + self.computed} runs, {self.loaded} loaded, "
+            f"{self.computed} computed, {self.trained} train stages trained → {self.path}"
+        )
+
+
+def load_log(path: str | Path) -> Results:
+    """The tables of a log: the runs of the last call that wrote it.
+
+    Raises UserError where the file is missing or damaged.
+    """
+    path = Path(path)
+    log = read_log(path)
+    if not log.runs:
+        raise UserError(f"{path}: expected a log, found nothing there; run the experiment first")
+    return tables(log, path)
+
+
+def tables(log: Log, path: Path) -> Results:
+    """Records, seen from the runs that share them."""
+    plan = log.runs
+    rows: list[dict[str, Any]] = []
+    curves: list[pd.DataFrame] = []
+    arrays: dict[str, dict[str, np.ndarray]] = {}
+    for run in plan["runs"]:
+        last = run["steps"][-1][0]
+        axes = {f"sweep.{axis}": run["axes"].get(axis) for axis in plan["axes"]}
+        broken = None
+        for index, (key, kind, name, round_) in enumerate(run["steps"]):
+            record = log.records.get(key)
+            broken = broken or _status(record)
+            head = (plan["experiment"], run["arm"], run["seed"], last, key, index, name, kind, round_, broken or "ok")
+            row = dict(zip(RUN_COLUMNS, head, strict=True)) | axes
+            rows.append(row | ({k: v for k, v in record.row.items() if k != "status"} if record else {}))
+            if record is None:
+                continue
+            arrays[key] = record.arrays
+            if record.curves:
+                curve = pd.DataFrame(record.curves)
+                curve.insert(0, "stage", index)
+                curve.insert(0, "seed", run["seed"])
+                curve.insert(0, "run", last)
+                curves.append(curve)
+    results = pd.DataFrame(rows)
+    empty = pd.DataFrame(columns=CURVE_COLUMNS)
+    together = pd.concat(curves, ignore_index=True) if curves else empty
+    return Results(plan["experiment"], plan["profile"], results, together, arrays, plan["net"], path)
+
+
+def _status(record: Record | None) -> str | None:
+    """What keeps a run from going on after this record: diverged, failed, or nothing."""
+    if record is None:
+        return "failed"
+    return None if record.row["status"] == "ok" else record.row["status"]
