@@ -5,9 +5,15 @@ exist (pydantic models) and exports the JSON Schema that lets an editor complete
 while it is being written.
 """
 
+import json
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+SCHEMA_PATH = Path(__file__).resolve().parent.parent / "configs" / "schema.json"
+"""Written by `python -m helpers.config`."""
+
 
 def whole(value: Any) -> Any:
     """Admit 1e3 where a count is meant: JSON has one number type."""
@@ -256,13 +262,20 @@ class TrainStage(StageBase):
         0.0, lt=1, description="Share of the target that is spread over all classes (Szegedy et al. 2016)."
     )
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="Of the products in training and in every later evaluation; weights stay float32."
+        "float32",
+        description="Of the products in training and in every later evaluation; weights stay float32.",
     )
     shift: Count = Field(
         0, ge=0, description="Augmentation: each image moves by up to this many pixels along each axis."
     )
     log_every: Count | None = Field(
         None, ge=1, description="Steps between rows of the learning curve; default: an epoch."
+    )
+
+    checkpoint_epochs: Count | None = Field(
+        1,
+        ge=1,
+        description="Epochs between saves of an unfinished training; null: none. In no hash.",
     )
 
     @model_validator(mode="after")
@@ -290,7 +303,7 @@ class PruneStage(StageBase, PruneAmount):
 
     type: Literal["prune"]
     kind: Literal["weight", "unit", "filter"] = Field(
-        description="What is removed: single weights, output neurons of linear layers, or filters of convolutions."
+        description="What goes: single weights, output neurons of linear layers, or filters of convolutions."
     )
     criterion: Literal["magnitude", "random", "shuffle"] = Field(
         "magnitude",
@@ -368,3 +381,7 @@ def json_schema() -> dict[str, Any]:
     # An arm may bring what the file as a whole leaves out.
     schema["required"] = []
     return schema
+
+
+if __name__ == "__main__":
+    SCHEMA_PATH.write_text(json.dumps(json_schema(), indent=2) + "\n")

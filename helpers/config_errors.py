@@ -1,4 +1,4 @@
-"""Every mistake in a config, in one line each: where, what was expected, what was found, nearest valid name."""
+"""Every mistake in a config in one line: where, what was expected, what was found, nearest valid name."""
 
 import difflib
 import json
@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from .config import DATASETS, PruneStage, Sentence
 from .sentence import Loc, expand_repeats
 from .shapes import ShapeError, layer_names, layer_shapes, prunable_names
+
 
 def path_text(loc: Loc) -> str:
     """("net", "layers", 3, "units") → "net.layers[3].units"."""
@@ -52,7 +53,9 @@ def _walk(loc: Loc) -> tuple[Loc, dict[str, Any]]:
     for part in loc:
         node = resolve(node)
         for option in node.get("anyOf", []):
-            if (isinstance(part, int) and "items" in resolve(option)) or "additionalProperties" in resolve(option):
+            if (isinstance(part, int) and "items" in resolve(option)) or "additionalProperties" in resolve(
+                option
+            ):
                 node = resolve(option)
         if "discriminator" in node:
             node = resolve({"$ref": node["discriminator"]["mapping"][part]})
@@ -89,7 +92,11 @@ def _mistake(item: dict[str, Any]) -> tuple[Loc, str]:
         )
     if kind == "value_error":
         return loc, str(context["error"])
-    message = item["msg"].replace("Input should be a valid", "expected a valid").replace("Input should be", "expected")
+    message = (
+        item["msg"]
+        .replace("Input should be a valid", "expected a valid")
+        .replace("Input should be", "expected")
+    )
     message = message.replace("String should", "expected to").replace("List should have", "expected")
     return loc, f"{message}, found {short(found)}"
 
@@ -114,11 +121,19 @@ def cross_mistakes(sentence: Sentence) -> list[tuple[Loc, str]]:
     data, size = sentence.data, DATASETS[sentence.data.dataset][2]
     if data.validation_size >= size:
         mistakes.append(
-            (("data", "validation_size"), f"expected less than the {size} training images, found {data.validation_size}")
+            (
+                ("data", "validation_size"),
+                f"expected less than the {size} training images, found {data.validation_size}",
+            )
         )
     elif (data.train_size or 1) > size - data.validation_size:
         left = size - data.validation_size
-        mistakes.append((("data", "train_size"), f"expected at most the {left} that validation leaves, found {data.train_size}"))
+        mistakes.append(
+            (
+                ("data", "train_size"),
+                f"expected at most the {left} that validation leaves, found {data.train_size}",
+            )
+        )
     reached: dict[tuple[str, str], float] = {}
     for step in expand_repeats(sentence.stages):
         if isinstance(step.stage, PruneStage):
@@ -130,7 +145,7 @@ def cross_mistakes(sentence: Sentence) -> list[tuple[Loc, str]]:
 def _prune_mistakes(
     sentence: Sentence, stage: PruneStage, reached: dict[tuple[str, str], float]
 ) -> list[tuple[Loc, str]]:
-    """Mistakes of one prune stage; `reached` holds the sparsity that earlier stages asked for, by kind and layer."""
+    """Mistakes of one prune stage; `reached`: what earlier stages asked for, by kind and layer."""
     names, logits = prunable_names(sentence.net, stage.kind)
     mistakes: list[tuple[Loc, str]] = []
     if stage.kind == "filter" and not any(layer.type == "conv2d" for layer in sentence.net.layers):
@@ -141,13 +156,19 @@ def _prune_mistakes(
     for name in overrides:
         valid = names + ([logits] if stage.kind == "weight" else [])
         if name == logits and stage.kind != "weight":
-            mistakes.append((("layers", name), f"the units of the logits layer are the classes: no {stage.kind} pruning"))
+            mistakes.append(
+                (("layers", name), f"the units of the logits layer are the classes: no {stage.kind} pruning")
+            )
         elif name not in layer_names(sentence.net):
             mistakes.append((("layers", name), "unknown layer" + nearest(name, valid)))
         elif name not in valid:
-            mistakes.append((("layers", name), f"{stage.kind} pruning does not act here; it acts on {', '.join(valid)}"))
+            mistakes.append(
+                (("layers", name), f"{stage.kind} pruning does not act here; it acts on {', '.join(valid)}")
+            )
     if stage.layers == "all" and stage.kind != "weight":
-        mistakes.append((("layers",), f"the units of the logits layer are the classes: no {stage.kind} pruning of 'all'"))
+        mistakes.append(
+            (("layers",), f"the units of the logits layer are the classes: no {stage.kind} pruning of 'all'")
+        )
     for name in [*names, logits]:
         amount = overrides.get(name, stage)
         asked = amount.sparsity if amount.sparsity is not None else stage.sparsity
@@ -157,7 +178,12 @@ def _prune_mistakes(
             continue
         before = reached.get((stage.kind, name), 0.0)
         if asked < before:
-            mistakes.append((("sparsity",), f"expected at least {before:g}, which an earlier stage pruned, found {asked:g}"))
+            mistakes.append(
+                (
+                    ("sparsity",),
+                    f"expected at least {before:g}, which an earlier stage pruned, found {asked:g}",
+                )
+            )
             break
         reached[stage.kind, name] = asked
     return mistakes

@@ -195,7 +195,7 @@ def _read_files(name: str, root: Path) -> tuple[tuple[Tensor, Tensor], tuple[Ten
         pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
         return pixels.contiguous(), torch.as_tensor(part.targets)
 
-    # CIFAR's old pickles set off numpy's deprecations: torchvision's business, not the user's.
+    # Old pickles and tar archives set off deprecations in some versions: not the user's business.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         reader = getattr(datasets, _READER[name])

@@ -26,7 +26,7 @@ def architecture(ax: Axes, net_records: list[dict], title: str) -> None:
     """
     boxes = _boxes(net_records)
     slot = max(0.62, *(box["width"] + box["depth"] + 0.14 for box in boxes))
-    fontsize = 8 if len(boxes) <= 7 else 7 if len(boxes) <= 10 else 6
+    fontsize = 8 if len(boxes) <= 6 else 7 if len(boxes) <= 9 else 6
     previous = None
     for index, box in enumerate(boxes):
         left = index * slot - (box["width"] + box["depth"]) / 2
@@ -40,9 +40,8 @@ def architecture(ax: Axes, net_records: list[dict], title: str) -> None:
         previous = right, half
     params, macs = (sum(record[column] for record in net_records) for column in ("params", "macs"))
     totals = f"{compact_number(params)} parameters · {compact_number(macs)} multiply-accumulates"
-    ax.text(
-        (len(boxes) - 1) * slot / 2, TOTALS_HEIGHT, totals, ha="center", va="top", color="0.35", fontsize=8
-    )
+    style = {"ha": "center", "va": "top", "color": "0.35", "fontsize": 8}
+    ax.text((len(boxes) - 1) * slot / 2, TOTALS_HEIGHT, totals, **style)
     ax.set(xlim=(-0.6 * slot, (len(boxes) - 0.4) * slot), ylim=(TOTALS_HEIGHT - 0.2, 0.75), title=title)
     ax.set_axis_off()
 
@@ -64,9 +63,8 @@ def _boxes(net_records: list[dict]) -> list[dict]:
         width = 0.035 * math.log2(2 * shape[0]) + 0.02 if is_image else 0.1
         depth = 0.22 * height if is_image else 0.05
         colour = COLOURS.get(kind, POOL_COLOUR)
-        boxes.append(
-            {"height": height, "width": width, "depth": depth, "colour": colour, "label": _label(record)}
-        )
+        box = {"height": height, "width": width, "depth": depth, "colour": colour}
+        boxes.append(box | {"label": _label(record)})
     return boxes
 
 
@@ -107,6 +105,8 @@ def overview_viz(logs: dict[str, Any]) -> Figure:
     }
     fig, axes = plt.subplots(3, len(logs), figsize=(11.69, 8.27), squeeze=False, gridspec_kw=ratios)
     tables = []
+    for ax in axes[1, 1:]:
+        ax.sharey(axes[1, 0])
     for column, (title, log) in zip(axes.T, logs.items(), strict=True):
         architecture(column[0], log.net, title)
         learning_panel(column[1], log, "error", f"{title}: trained")

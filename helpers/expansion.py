@@ -90,7 +90,9 @@ def read_json(path: Path) -> dict[str, Any]:
         keys = [key for key, _ in pairs]
         twice = {key for key in keys if keys.count(key) > 1}
         if twice:
-            raise UserError(f"{path}: {', '.join(map(repr, sorted(twice)))} stands twice in one object; keep one")
+            raise UserError(
+                f"{path}: {', '.join(map(repr, sorted(twice)))} stands twice in one object; keep one"
+            )
         return dict(pairs)
 
     def no_constant(word: str) -> None:
@@ -138,7 +140,9 @@ def _outline_mistakes(raw: dict[str, Any]) -> list[str]:
                 mistakes.append(f"{key}.{name}: expected an object, found {short(item)}")
             elif key == "arms":
                 valid = ["data", "net", "seeds", "stages"]
-                mistakes += [f"arms.{name}.{k}: unknown key" + nearest(k, valid) for k in item if k not in valid]
+                mistakes += [
+                    f"arms.{name}.{k}: unknown key" + nearest(k, valid) for k in item if k not in valid
+                ]
     if "arms" in raw and raw["arms"] == {}:
         mistakes.append("arms: expected at least one arm, found {}; leave the key out for none")
     if isinstance(raw.get("profiles"), dict) and FULL in raw["profiles"]:
@@ -185,7 +189,12 @@ class _Draft:
             targets = [loc for loc, name in names if name == head]
             if not targets or not rest:
                 valid = [f"{name}.…" for name in dict.fromkeys(name for _, name in names)]
-                valid += ["data.…", "net.…", "seeds", *(f"sweep.{axis}" for axis in self.raw.get("sweep", {}))]
+                valid += [
+                    "data.…",
+                    "net.…",
+                    "seeds",
+                    *(f"sweep.{axis}" for axis in self.raw.get("sweep", {})),
+                ]
                 hint = nearest(head if rest else key, valid)
                 self.mistakes.append(f"{label}: nothing is called {key!r}{hint}")
                 return
@@ -195,7 +204,10 @@ class _Draft:
     def _stage_places(self) -> list[tuple[Loc, str]]:
         """Every named stage of the file, those of arms too."""
         places: list[tuple[Loc, str]] = []
-        for prefix, owner in [((), self.raw), *((("arms", n), a) for n, a in self.raw.get("arms", {}).items())]:
+        for prefix, owner in [
+            ((), self.raw),
+            *((("arms", n), a) for n, a in self.raw.get("arms", {}).items()),
+        ]:
             stages = owner.get("stages")
             if isinstance(stages, list):
                 places += [((*prefix, *loc), name) for loc, name in stage_names(_dicts(stages))]
@@ -246,7 +258,9 @@ class _Draft:
                 yield from self._sentence_runs(arm, values, seeds, filled, moved, taken)
         for axis in sweep:
             if axis not in mentioned:
-                self._mistake(("sweep", axis), f"no field mentions '${axis}': write it where it belongs", {}, {})
+                self._mistake(
+                    ("sweep", axis), f"no field mentions '${axis}': write it where it belongs", {}, {}
+                )
 
     def _sentence_runs(
         self, arm: str, axes: dict[str, Any], seeds: list[int], filled: dict[str, Any],
@@ -275,7 +289,9 @@ class _Draft:
         found = []
         for loc, name in stage_names(filled["stages"]):
             if name in seen:
-                found.append(((*loc, "name"), f"{path_text(seen[name])} is called {name!r} already; choose another"))
+                found.append(
+                    ((*loc, "name"), f"{path_text(seen[name])} is called {name!r} already; choose another")
+                )
             elif name in ("data", "net", "seeds", "sweep"):
                 found.append(((*loc, "name"), f"{name!r} addresses another part of a config; choose another"))
             seen.setdefault(name, loc)

@@ -1,25 +1,30 @@
 """Experiment: expand a config into runs, skip what exists, run the rest, collect.
 
-    python -m helpers.experiment configs/mlp_oneshot.json --profile quick
+python -m helpers.experiment configs/mlp_oneshot.json --profile quick
 """
 
 import argparse
+import os
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from .config import Sentence
+from .data import load_dataset
+from .engine import execute
 from .errors import UserError
 from .expansion import FULL, ExperimentConfig, Run, load_config
 from .logger import Log, Record, locked, read_log, write_log
 from .masked_body_builder import MaskedBodyBuilder
+from .sentence import stage_hashes
 from .shapes import layer_shapes
 from .stages import PERSISTENT
-from .tasks import Done, Task, cached_record, check_folder, perform, restore, weights_path
+from .tasks import Task, best_device, cached_record, check_folder, remove_drafts, restore
 from .utils import Results, tables
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,13 +49,18 @@ def run_experiment(
     profile: str | None = None,
     overrides: Sequence[str] = (),
     out: str | Path | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    threads_per_run: int = 1,
     force: bool = False,
 ) -> Results:
     """Run an experiment or load what it has already found; its tables, as the config is now.
 
     `overrides` are texts such as "train.epochs=2"; `out` is the folder that gets logs/, networks/
-    and figures/ (default: the repository); `force` computes every result again.
-    Raises UserError on bad input, before anything runs.
+    and figures/ (default: the repository); `workers` are processes (default: a core each), with
+    `threads_per_run` threads; `scheduler` is the address of a running Dask scheduler (default: the
+    environment's DASK_SCHEDULER_ADDRESS, else workers of our own); `force` computes every result
+    again. Raises UserError on bad input, before anything runs.
     """
     out = Path(out) if out is not None else ROOT
     experiment = load_config(config, profile, overrides)
@@ -58,16 +68,36 @@ def run_experiment(
     networks = out / "networks"
     check_folder(path.parent)
     check_folder(networks)
-    log = read_log(path)
-    plan = make_plan(experiment.runs, {} if force else log.records, networks, cached=not force)
-    for done in execute(plan.tasks):
-        for message in done.messages:
-            tqdm.write(message)
-    log = collect(path, experiment, plan, networks)
+    plan = make_plan(experiment, Log() if force else read_log(path), networks, threads_per_run, not force)
+    if plan.tasks:
+        remove_drafts(networks)
+        for data in {task.data.dataset: task.data for task in plan.tasks}.values():
+            # Here, so that missing or damaged files are told once, before any worker starts.
+            load_dataset(data)
+    failed: dict[str, str] = {}
+    wrong_input: list[str] = []
+    try:
+        for done in execute(plan.tasks, workers, scheduler or os.environ.get("DASK_SCHEDULER_ADDRESS")):
+            for message in done.messages:
+                tqdm.write(message)
+            if done.error is not None:
+                failed[done.key] = done.error
+                wrong_input += [done.error] if done.is_input else []
+    finally:
+        # Also after Ctrl-C or an error: what is finished goes into the log.
+        log = collect(path, describe(experiment), plan, networks, failed)
+    if wrong_input:
+        raise UserError(*dict.fromkeys(wrong_input))
     found = tables(log, path)
+    found.failed = failed
     found.computed = sum(any(key in plan.missing for key in run.hashes) for run in experiment.runs)
     found.loaded, found.trained = len(experiment.runs) - found.computed, plan.trainings
     print(found, flush=True)
+    for key, error in failed.items():
+        print(
+            f"failed: {key}: {error.strip().splitlines()[-1]} (traceback: Results.failed[{key!r}])",
+            flush=True,
+        )
     return found
 
 
@@ -76,12 +106,14 @@ def log_path(out: Path, name: str, profile: str) -> Path:
     return out / "logs" / ("" if profile == FULL else profile) / f"{name}.hdf5"
 
 
-def make_plan(runs: Iterable[Run], logged: dict[str, Record], networks: Path, cached: bool = True) -> Plan:
+def make_plan(
+    experiment: ExperimentConfig, log: Log, networks: Path, threads: int = 1, cached: bool = True
+) -> Plan:
     """Which results are there, and the tasks that compute the rest; linear in the number of runs."""
-    plan = Plan(dict(logged))
+    plan = Plan({key: record for key, record in log.records.items() if record.row["status"] != "failed"})
     kept = {path.name for path in networks.iterdir()} if cached else set()
     keys: dict[str, Task] = {}
-    provenance = _provenance()
+    provenance = _commit() | {"experiment": experiment.name, "profile": experiment.profile}
 
     def finished(key: str) -> bool:
         if key not in plan.records and f"{key}.npz" in kept:
@@ -92,7 +124,7 @@ def make_plan(runs: Iterable[Run], logged: dict[str, Record], networks: Path, ca
                 kept.discard(f"{key}.npz")
         return key in plan.records
 
-    for run in runs:
+    for run in experiment.runs:
         tasks, need_weights, end = [], False, len(run.steps)
         # From the last stage back: a task needs the weights that the one before it leaves behind.
         for start in _segment_starts(run)[::-1]:
@@ -114,7 +146,7 @@ def make_plan(runs: Iterable[Run], logged: dict[str, Record], networks: Path, ca
             keys[key] = Task(
                 run.data, run.net, run.seed, words, run.hashes[:end], start,
                 frozenset(wanted - plan.missing), networks, before if before in keys else None,
-                row, provenance | {"seed": run.seed},
+                row, provenance | {"seed": run.seed}, threads,
             )  # fmt: skip
             plan.missing |= wanted
             plan.trainings += run.steps[end - 1].stage.type in PERSISTENT
@@ -133,22 +165,28 @@ def _diverged(record: Record | None) -> bool:
     return record is not None and record.row["status"] != "ok"
 
 
-def execute(tasks: list[Task]) -> Iterable[Done]:
-    """Perform the tasks one after the other; each comes after the one it needs."""
-    yield from (perform(task) for task in tqdm(tasks, unit="task", disable=not tasks, mininterval=1))
+def collect(path: Path, runs: dict[str, Any], plan: Plan, networks: Path, failed: dict[str, str]) -> Log:
+    """Bring new records from the cache into the log, and return what the log holds now.
 
-
-def collect(path: Path, experiment: ExperimentConfig, plan: Plan, networks: Path) -> Log:
-    """Bring the new records from the cache into the log, and return what the log holds now."""
-    runs = describe(experiment)
-    found = plan.records | {
-        key: record for key in sorted(plan.missing) if (record := cached_record(networks, key, tqdm.write))
-    }
+    `runs` is what `describe` says of the config. The log is written once, and only if it changes.
+    """
+    found = dict(plan.records)
+    for task in plan.tasks:
+        for key in task.wanted:
+            record = cached_record(networks, key, tqdm.write)
+            if record is not None:
+                found[key] = record
+            elif task.key in failed:
+                found[key] = Record({"status": "failed", "traceback": failed[task.key]})
+    mine = {key for run in runs["runs"] for key, *_ in run["steps"]}
     with locked(path):
         log = read_log(path)
-        mine = {key for run in experiment.runs for key in run.hashes}
-        new = {key: record for key, record in found.items() if key in mine}
-        if log.runs != runs or any(key not in log.records or key in plan.missing for key in new):
+        new = {
+            key: record
+            for key, record in found.items()
+            if key in mine and (key in plan.missing or key not in log.records)
+        }
+        if new or log.runs != runs:
             log = Log(log.records | new, runs)
             write_log(path, log)
     return log
@@ -158,11 +196,21 @@ def describe(experiment: ExperimentConfig) -> dict[str, Any]:
     """The runs of a config as a log keeps them: plain values."""
     first = experiment.runs[0]
     channels = layer_shapes(first.net, first.data.dataset)
-    net = [{"layer": "input", "type": "input", "output_shape": list(channels[0].input_shape), "params": 0, "macs": 0}]
+    net = [
+        {
+            "layer": "input",
+            "type": "input",
+            "output_shape": list(channels[0].input_shape),
+            "params": 0,
+            "macs": 0,
+        }
+    ]
     for shape in channels:
         words = shape.layer.model_dump(include={"kernel", "stride", "padding"})
         cost = {"params": shape.params, "macs": shape.macs}
-        net.append({"layer": shape.name, "type": shape.type, "output_shape": list(shape.output_shape)} | cost | words)
+        net.append(
+            {"layer": shape.name, "type": shape.type, "output_shape": list(shape.output_shape)} | cost | words
+        )
     return {
         "experiment": experiment.name,
         "profile": experiment.profile,
@@ -173,19 +221,23 @@ def describe(experiment: ExperimentConfig) -> dict[str, Any]:
                 "arm": run.arm,
                 "seed": run.seed,
                 "axes": run.axes,
-                "steps": [[k, s.stage.type, s.name, s.round] for k, s in zip(run.hashes, run.steps, strict=True)],
+                "steps": [
+                    [k, s.stage.type, s.name, s.round] for k, s in zip(run.hashes, run.steps, strict=True)
+                ],
             }
             for run in experiment.runs
         ],
     }
 
 
-def _provenance() -> dict[str, Any]:
+def _commit() -> dict[str, Any]:
     """The code's commit, and whether files differ from it."""
 
     def git(*words: str) -> str:
         try:
-            return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+            return subprocess.run(
+                ["git", *words], cwd=ROOT, capture_output=True, text=True, check=True
+            ).stdout.strip()
         except (OSError, subprocess.CalledProcessError):
             return ""
 
@@ -208,39 +260,59 @@ def load_network(run: str, out: str | Path | None = None) -> MaskedBodyBuilder:
         task = _task_of(record, networks)
         if task.key != run:
             raise UserError(f"{run}: recorded by other versions of the verbs; run its experiment again")
-        state = restore(task, len(task.stages), tqdm.write)
+        state = restore(task, len(task.stages), tqdm.write, best_device())
         return state.network.eval()
     raise UserError(f"{run}: expected a run's hash that a log under {out / 'logs'} knows, found none")
 
 
 def _task_of(record: Record, networks: Path) -> Task:
     """A record's whole sentence as a task."""
-    from .config import Sentence
-    from .sentence import stage_hashes
-
     words = record.config
     sentence = Sentence.model_validate({key: words[key] for key in ("data", "net", "stages")})
     hashes = next(stage_hashes(sentence.data, sentence.net, [words["seed"]], sentence.stages))
-    return Task(
-        sentence.data, sentence.net, words["seed"], sentence.stages, hashes, 0, frozenset(), networks
-    )
+    return Task(sentence.data, sentence.net, words["seed"], sentence.stages, hashes, 0, frozenset(), networks)
+
+
+def _at_least_one(text: str) -> int:
+    """A whole number from 1, for argparse."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {number}")
+    return number
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line. Exit code 2 on bad input, 1 where a task failed."""
-    parser = argparse.ArgumentParser("python -m helpers.experiment", description="Run an experiment, or load it.")
+    parser = argparse.ArgumentParser(
+        "python -m helpers.experiment", description="Run an experiment, or load it."
+    )
     parser.add_argument("config", help="a file such as configs/mlp_oneshot.json")
-    parser.add_argument("--profile", help="a profile of the config, such as quick; default: the config as it stands")
+    parser.add_argument(
+        "--profile", help="a profile of the config, such as quick; default: the config as it stands"
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE", nargs="+",
         help="override a field: train.epochs=2, sweep.sparsity=[0,0.9], seeds=[0]",
     )  # fmt: skip
     parser.add_argument("--out", metavar="DIR", help="where logs/, networks/ and figures/ go; default: here")
+    parser.add_argument(
+        "--workers", type=_at_least_one, help="processes to compute with; default: a core each"
+    )
+    parser.add_argument(
+        "--threads-per-run", type=_at_least_one, default=1, help="threads of each; default: 1"
+    )
+    parser.add_argument(
+        "--scheduler", metavar="ADDRESS",
+        help="a running Dask scheduler, such as tcp://host:8786; default: DASK_SCHEDULER_ADDRESS, else none",
+    )  # fmt: skip
     parser.add_argument("--force", action="store_true", help="compute every result again")
     options = parser.parse_args(arguments)
     overrides = [text for group in options.set for text in group]
     try:
-        found = run_experiment(options.config, options.profile, overrides, options.out, options.force)
+        found = run_experiment(
+            options.config, options.profile, overrides, options.out, options.workers,
+            options.scheduler, options.threads_per_run, options.force,
+        )  # fmt: skip
     except UserError as error:
         print(*error.lines, sep="\n", file=sys.stderr)
         return 2

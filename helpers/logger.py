@@ -5,7 +5,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,10 +53,10 @@ def read_log(path: Path) -> Log:
                     f"{path}: expected a log ({FORMAT!r}), found a foreign HDF5 file; move it elsewhere"
                 )
             return _read(file)
-    except (OSError, KeyError, ValueError, IndexError, TypeError) as error:
+    except (OSError, KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{path}: expected a log, found a damaged file ({error}); restore it (git checkout) or delete it: "
-            "results that networks/ still holds are loaded from there, the others computed again"
+            f"{path}: expected a log, found a damaged file ({error}); restore it (git) or delete it, "
+            "and what networks/ still holds is loaded from there, the rest computed again"
         ) from None
 
 
@@ -64,11 +64,10 @@ def _read(file: h5py.File) -> Log:
     """Columns back into records."""
     hashes = _texts(file["records/hash"])
     rows, configs = _texts(file["records/row"]), _texts(file["records/config"])
-    provenances = [json.loads(text) for text in _texts(file["provenance"])]
-    which = file["records/provenance"][()]
+    provenances = _texts(file["records/provenance"])
     records = {
-        key: Record(json.loads(row), config=json.loads(config), provenance=provenances[index])
-        for key, row, config, index in zip(hashes, rows, configs, which, strict=True)
+        key: Record(json.loads(row), config=json.loads(config), provenance=json.loads(provenance))
+        for key, row, config, provenance in zip(hashes, rows, configs, provenances, strict=True)
     }
     for group in ("curves", "arrays"):
         for name, ragged in file[group].items():
@@ -85,15 +84,10 @@ def write_log(path: Path, log: Log) -> None:
     with atomic(path) as draft, h5py.File(draft, "w", libver="latest") as file:
         file.attrs["format"] = FORMAT
         records = list(log.records.values())
-        provenances = list(dict.fromkeys(json.dumps(r.provenance, sort_keys=True) for r in records))
-        place = {text: index for index, text in enumerate(provenances)}
         _put_texts(file, "runs", [json.dumps(log.runs)])
-        _put_texts(file, "provenance", provenances)
         _put_texts(file, "records/hash", list(log.records))
-        _put_texts(file, "records/row", [json.dumps(r.row) for r in records])
-        _put_texts(file, "records/config", [json.dumps(r.config, sort_keys=True) for r in records])
-        indices = [place[json.dumps(r.provenance, sort_keys=True)] for r in records]
-        _put(file, "records/provenance", np.array(indices, np.int32))
+        for words in ("row", "config", "provenance"):
+            _put_texts(file, f"records/{words}", [json.dumps(getattr(r, words)) for r in records])
         for group in ("curves", "arrays"):
             file.create_group(group)
             names = dict.fromkeys(name for r in records for name in getattr(r, group))
@@ -130,7 +124,11 @@ def _texts(dataset: h5py.Dataset) -> list[str]:
 def write_record(path: Path, record: Record) -> None:
     """One record as a file of its own, for the cache: an .npz of numbers and one JSON text."""
     words = {key: getattr(record, key) for key in ("row", "config", "provenance")}
-    parts = {f"{group}/{n}": np.asarray(v) for group in ("curves", "arrays") for n, v in getattr(record, group).items()}
+    parts = {
+        f"{group}/{n}": np.asarray(v)
+        for group in ("curves", "arrays")
+        for n, v in getattr(record, group).items()
+    }
     text = np.frombuffer(json.dumps(words).encode(), np.uint8)
     with atomic(path) as draft, open(draft, "wb") as file:
         np.savez_compressed(file, words=text, **parts)
@@ -174,8 +172,11 @@ def atomic(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """One writer at a time: others wait, until the block ends or the process dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.parent / f".{path.name}.lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    """One writer at a time: others wait, until the block ends or the process dies.
+
+    Where nothing can be written, nothing needs a lock, and the block runs without.
+    """
+    with ExitStack() as stack:
+        with suppress(OSError):
+            fcntl.flock(stack.enter_context(open(path.parent / f".{path.name}.lock", "w")), fcntl.LOCK_EX)
         yield

@@ -75,7 +75,9 @@ class MaskedBodyBuilder(BodyBuilder):
                 ("unit", mask.unit, layer.unit_mask),
             ):
                 if new.shape != old.shape:
-                    raise ValueError(f"{name}: expected a {what} mask {tuple(old.shape)}, found {tuple(new.shape)}")
+                    raise ValueError(
+                        f"{name}: expected a {what} mask {tuple(old.shape)}, found {tuple(new.shape)}"
+                    )
             layer.unit_mask.copy_(mask.unit)
             row = layer.unit_mask.view(-1, *[1] * (layer.weight.dim() - 1))
             layer.weight_mask.copy_(mask.weight & row)
@@ -107,7 +109,10 @@ class MaskedBodyBuilder(BodyBuilder):
     def check_masks(self) -> None:
         """Raises RuntimeError where a pruned weight or bias is not exactly 0."""
         for name, layer in self.weighted().items():
-            revived = layer.weight[~layer.weight_mask].count_nonzero() + layer.bias[~layer.unit_mask].count_nonzero()
+            revived = (
+                layer.weight[~layer.weight_mask].count_nonzero()
+                + layer.bias[~layer.unit_mask].count_nonzero()
+            )
             if revived:
                 raise RuntimeError(f"{name}: {int(revived)} pruned values are not 0: something revived them")
 

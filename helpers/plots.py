@@ -110,16 +110,11 @@ def learning_panel(ax: Axes, log: Any, quantity: str, title: str) -> pd.DataFram
         colour, line = SPLITS[split]
         last = drawn["mean"].iloc[-1]
         ending = f"{last:.2f} %" if quantity == "error" else f"{last:.2g}"
-        ax.plot(
-            drawn["epoch"], drawn["mean"], line, color=colour, label=f"{SPLIT_NAMES[split]}, ends at {ending}"
-        )
+        label = f"{SPLIT_NAMES[split]}, ends at {ending}"
+        ax.plot(drawn["epoch"], drawn["mean"], line, color=colour, label=label)
         ax.fill_between(drawn["epoch"], drawn["low"], drawn["high"], color=colour, alpha=0.2, linewidth=0)
-    ax.set(
-        yscale="log",
-        title=title,
-        xlabel="epoch",
-        ylabel="error (%)" if quantity == "error" else "cross-entropy",
-    )
+    ax.set(yscale="log", title=title, xlabel="epoch")
+    ax.set_ylabel("error (%)" if quantity == "error" else "cross-entropy")
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if quantity == "error" else (1, 3)))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     ax.yaxis.set_minor_locator(NullLocator())
@@ -160,7 +155,7 @@ def prune_curves(
         tables.append(prune_panel(axes[0, i], log, title, cost, reference=points))
         prune_panel(axes[1, i], log, title, cost, is_zoomed=True, reference=points)
     note = seeds_note(tables[:: len(costs)], has_dots=True)
-    return finish(fig, logs.values(), note, legend_axes=axes[0])
+    return finish(fig, logs.values(), note, axes=axes[0])
 
 
 def prune_panel(
@@ -200,9 +195,8 @@ def prune_panel(
         seeds = rows[(rows["kind"] == kind) & (rows["arm"] == arm) & (rows["status"] == "ok")]
         ax.plot(seeds["x"], 100 * seeds["test_accuracy"], ".", color=colour, markersize=2.5, alpha=0.6)
         ax.plot(drawn["x"], 100 * drawn["mean"], line, marker=marker, color=colour, label=label)
-        ax.fill_between(
-            drawn["x"], 100 * drawn["low"], 100 * drawn["high"], color=colour, alpha=0.18, linewidth=0
-        )
+        band = 100 * drawn[["low", "high"]]
+        ax.fill_between(drawn["x"], band["low"], band["high"], color=colour, alpha=0.18, linewidth=0)
     if reference is not None and cost == "share":
         _draw_reference(ax, reference[reference["kind"].isin(rows["kind"])])
     floor = max(0, 5 * np.floor((100 * dense["mean"] - 8) / 5)) if is_zoomed else 0
@@ -231,10 +225,13 @@ def prune_rows(log: Any) -> pd.DataFrame:
     rows = rows.groupby(["arm", "run"]).tail(1).sort_index().copy()
     extra = [c for c in rows if c.startswith("sweep.") and c not in ("sweep.kind", "sweep.sparsity")]
     if mixed := [column for column in extra if rows[column].nunique(dropna=False) > 1]:
-        raise UserError(
-            f"pruning curves: expected axes kind and sparsity, found {mixed[0]} too; select one value of it"
-        )
-    rows["kind"] = rows["sweep.kind"].fillna("weight") if "sweep.kind" in rows else "weight"
+        wanted = "pruning curves: expected the axes kind and sparsity"
+        raise UserError(f"{wanted}, found several values of {mixed[0]} too: select one")
+    if rows.empty:
+        raise UserError(f"{log.experiment}: expected a prune stage, found none")
+    rows["kind"] = "weight"
+    if "sweep.kind" in rows:
+        rows["kind"] = rows["sweep.kind"].where(rows["sweep.kind"].isin(KINDS), "weight")
     rows["target"] = rows["sweep.sparsity"].astype(float) if "sweep.sparsity" in rows else rows["sparsity"]
     rows["share"] = sum(rows[column].where(rows["kind"] == kind, 0) for kind, (_, _, column) in KINDS.items())
     return rows
@@ -259,6 +256,7 @@ def _draw_reference(ax: Axes, reference: pd.DataFrame) -> None:
 
 def compact_number(number: float) -> str:
     """Three digits and a unit: 431080 → '431 k', 2.3e6 → '2.3 M'."""
+    number = float(f"{number:.3g}")
     power = min(3, int(math.log10(max(number, 1)) / 3))
     return f"{number / 1000**power:.3g} {'kMG'[power - 1]}" if power else f"{number:.3g}"
 
@@ -275,9 +273,7 @@ def seeds_note(tables: list[pd.DataFrame], has_dots: bool = False) -> str:
     return f"n = {span} seeds{left_out}; line: mean; band: 95 % t-interval over seeds{dots}."
 
 
-def finish(
-    fig: Figure, logs: Iterable, note: str, title: str = "", legend_axes: Iterable[Axes] = ()
-) -> Figure:
+def finish(fig: Figure, logs: Iterable, note: str, title: str = "", axes: Iterable[Axes] = ()) -> Figure:
     """Adds title, note, one legend for all of these axes, and where a log is quick, the warning.
 
     The figure leaves pyplot's hands here, so that a notebook does not show it a second time.
@@ -285,10 +281,10 @@ def finish(
     is_quick = any(log.profile == "quick" for log in logs)
     if heading := " – ".join(text for text in (title, QUICK_NOTE if is_quick else "") if text):
         fig.suptitle(heading, color="#D55E00" if is_quick else "black", fontsize=11, fontweight="bold")
-    pairs = [zip(*ax.get_legend_handles_labels(), strict=True) for ax in legend_axes]
+    pairs = [zip(*ax.get_legend_handles_labels(), strict=True) for ax in axes]
     handles = {label: handle for pair in pairs for handle, label in pair}
     if handles:
-        n_columns = max(4, math.ceil(len(handles) / 2))
+        n_columns = len(handles) if len(handles) <= 4 else math.ceil(len(handles) / 2)
         place = {"loc": "outside lower center", "ncols": n_columns, "title": note, "title_fontsize": 7.5}
         fig.legend(handles.values(), handles.keys(), **place)
     else:

@@ -18,7 +18,7 @@ Score = Callable[[nn.Module, str, torch.Generator], Tensor]
 
 
 def magnitude(layer: nn.Module, kind: str, generator: torch.Generator) -> Tensor:
-    """|w| of each weight, or the L2 norm of the incoming weights of each unit or filter (Li et al. 2017 use L1)."""
+    """|w| of each weight, or the L2 norm of each unit's or filter's incoming weights."""
     weight = layer.weight.detach()
     return weight.abs() if kind == "weight" else weight.flatten(1).norm(dim=1)
 
@@ -53,7 +53,9 @@ def prune(
         scores = [CRITERIA[stage.criterion](layer, stage.kind, generator).flatten() for layer in layers]
         kept = [_of_kind(masks[name], stage.kind).flatten() for name in names]
         if amount is not None:
-            kept = _rank(torch.cat(scores), torch.cat(kept), amount, ", ".join(names)).split([len(k) for k in kept])
+            kept = _rank(torch.cat(scores), torch.cat(kept), amount, ", ".join(names)).split(
+                [len(k) for k in kept]
+            )
         for name, keep in zip(names, kept, strict=True):
             if stage.criterion == "shuffle":
                 keep = keep[torch.randperm(len(keep), generator=generator).to(keep.device)]
@@ -85,7 +87,9 @@ def _groups(network: MaskedBodyBuilder, stage: PruneStage) -> list[tuple[list[st
 def _rank(scores: Tensor, kept: Tensor, amount: PruneAmount, where: str) -> Tensor:
     """What is still kept after pruning by rank. All [n]; raises UserError."""
     if scores.isnan().any():
-        raise UserError(f"prune: {where}: expected scores that are numbers, found NaN: has the training diverged?")
+        raise UserError(
+            f"prune: {where}: expected scores that are numbers, found NaN: has the training diverged?"
+        )
     total, already = len(kept), int((~kept).sum())
     if amount.sparsity is not None:
         count = round(amount.sparsity * total)

@@ -89,9 +89,9 @@ def _copy(stage: Any, copy: int, times: int) -> Any:
 
 
 def canonical(value: Any) -> Any:
-    """Plain JSON values without what cannot change a result: defaults, a stage's name, the form of a number."""
+    """Plain JSON values without what cannot change a result: defaults, names, how often to save."""
     if isinstance(value, BaseModel):
-        return canonical(value.model_dump(exclude_defaults=True, exclude={"name"}))
+        return canonical(value.model_dump(exclude_defaults=True, exclude={"name", "checkpoint_epochs"}))
     if isinstance(value, dict):
         return {key: canonical(item) for key, item in value.items() if item is not None}
     if isinstance(value, list | tuple):
@@ -105,7 +105,7 @@ def canonical_json(value: Any) -> str:
 
 
 def without_layer_names(net: NetConfig, stages: list[Any], names: list[str]) -> tuple[NetConfig, list[Any]]:
-    """The same sentence with its layers called by their default names: what a layer is called decides nothing.
+    """The same sentence with default layer names: what a layer is called decides nothing.
 
     `names` are the net's layer names as the config has them.
     """
@@ -126,7 +126,9 @@ def without_layer_names(net: NetConfig, stages: list[Any], names: list[str]) -> 
     return plain, renamed
 
 
-def stage_hashes(data: DataConfig, net: NetConfig, seeds: list[int], stages: list[Any]) -> Iterator[list[str]]:
+def stage_hashes(
+    data: DataConfig, net: NetConfig, seeds: list[int], stages: list[Any]
+) -> Iterator[list[str]]:
     """Per seed, the identity of each stage's result: the first 16 hex digits of a SHA-256.
 
     The digest is of the canonical JSON of all that decides the result: schema version, data, net,

@@ -73,7 +73,9 @@ def layer_shapes(net: NetConfig, dataset: str) -> list[LayerShape]:
 
 def prunable_names(net: NetConfig, kind: str) -> tuple[list[str], str]:
     """Names of the layers that this kind of pruning acts on, logits layer left out; and its name."""
-    weighted = [(n, la.type) for n, la in zip(layer_names(net), net.layers, strict=True) if la.type in WEIGHTED]
+    weighted = [
+        (n, la.type) for n, la in zip(layer_names(net), net.layers, strict=True) if la.type in WEIGHTED
+    ]
     logits = weighted.pop()[0]
     types = {"weight": WEIGHTED, "unit": ("linear",), "filter": ("conv2d",)}[kind]
     return [name for name, type_ in weighted if type_ in types], logits

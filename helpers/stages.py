@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 from .compaction import alive_units, effective_cost
 from .config import NetConfig, PruneStage, TrainStage
 from .data import Dataset
+from .logger import atomic
 from .masked_body_builder import LayerMask, MaskedBodyBuilder
 from .pruning import prune
 from .seeds import generator, seed_for
@@ -48,6 +50,8 @@ class State:
     status: str = "ok"
     curves: dict[str, list[float]] = field(default_factory=dict)
     """Learning curve of the last stage; empty where it did not train."""
+    partial: Path | None = None
+    """Where a training may keep itself while it runs."""
 
 
 SCALARS = ("trained", "pruned", "precision", "epochs", "train_flops", "wall_s", "status")
@@ -65,22 +69,36 @@ def begin(net: NetConfig, dataset: Dataset, seed: int) -> State:
 def _weights(network: MaskedBodyBuilder) -> dict[str, Tensor]:
     """A copy of all that is learned, without the masks."""
     return {
-        key: value.detach().clone() for key, value in network.state_dict().items() if not key.endswith("_mask")
+        key: value.detach().clone()
+        for key, value in network.state_dict().items()
+        if not key.endswith("_mask")
     }
 
 
 def run_train(state: State, stage: TrainStage) -> None:
-    """Gradient steps: new moments, own schedule, own data order."""
-    dojo = TrainDojo(state.network, state.dataset, stage, state.seed, state.trained)
-    outcome = dojo.train()
+    """Gradient steps: new moments, own schedule, own data order; goes on where a killed one left off."""
+    dojo, partial = TrainDojo(state.network, state.dataset, stage, state.seed, state.trained), state.partial
+    if partial is not None and partial.exists():
+        try:
+            dojo.load_state_dict(torch.load(partial, map_location="cpu", weights_only=True))
+        # Whatever is wrong with the file, a new start is the cure.
+        except Exception:
+            state.network.load_state_dict(state.reference, strict=False)
+            dojo = TrainDojo(state.network, state.dataset, stage, state.seed, state.trained)
+
+    def keep(words: dict[str, Any]) -> None:
+        with atomic(partial) as draft:
+            torch.save(words, draft)
+
+    progress = dojo.train(keep if partial is not None else None)
     state.trained += 1
     state.precision = stage.precision
-    state.epochs += outcome.epochs
+    state.epochs += progress.samples / len(state.dataset.train)
     # Backward costs two forward passes; a MAC is two operations; masked weights compute like dense ones.
-    state.train_flops += 6.0 * state.network.macs * outcome.samples
-    state.wall_s += outcome.wall_s
-    state.curves = outcome.curves
-    state.status = "diverged" if outcome.diverged else "ok"
+    state.train_flops += 6.0 * state.network.macs * progress.samples
+    state.wall_s += progress.wall_s
+    state.curves = progress.curves
+    state.status = "diverged" if progress.diverged else "ok"
     state.reference = _weights(state.network)
 
 
@@ -167,7 +185,7 @@ def to_checkpoint(state: State) -> dict[str, Any]:
 
 
 def from_checkpoint(checkpoint: dict[str, Any], net: NetConfig, dataset: Dataset, seed: int) -> State:
-    """The state that `to_checkpoint` saw. Raises KeyError, ValueError or RuntimeError where it does not fit."""
+    """The state that `to_checkpoint` saw. Raises KeyError, ValueError or RuntimeError where unfit."""
     state = begin(net, dataset, seed)
     unknown = state.network.load_state_dict(checkpoint["weights"], strict=False)
     missing = [key for key in unknown.missing_keys if not key.endswith("_mask")]
@@ -176,7 +194,9 @@ def from_checkpoint(checkpoint: dict[str, Any], net: NetConfig, dataset: Dataset
     device = dataset.train.labels.device
     state.network.set_masks(
         {
-            name: LayerMask(*(_unpack(bits[what], old, device) for what, old in zip(LayerMask._fields, mask, strict=True)))
+            name: LayerMask(
+                *(_unpack(bits[what], old, device) for what, old in zip(LayerMask._fields, mask, strict=True))
+            )
             for name, mask in state.network.masks().items()
             if (bits := checkpoint["masks"].get(name))
         }

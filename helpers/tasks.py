@@ -1,5 +1,6 @@
-"""One task of an experiment: from a kept state through some stages to records, in whatever process it runs."""
+"""One task of an experiment: from a kept state through some stages to records, in any process."""
 
+import contextlib
 import os
 import platform
 import time
@@ -61,8 +62,10 @@ class Done:
 
     key: str
     messages: tuple[str, ...] = ()
-    skipped: bool = False
-    """Whether an earlier stage had diverged, so that there was nothing to go on from."""
+    error: str | None = None
+    """A traceback, or a message where the input was bad."""
+    is_input: bool = False
+    """Whether the error is for the user to mend."""
 
 
 def weights_path(networks: Path, key: str) -> Path:
@@ -75,15 +78,16 @@ def record_path(networks: Path, key: str) -> Path:
     return networks / f"{key}.npz"
 
 
-def best_device() -> str:
-    """A GPU if there is one, else the CPU."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def best_device(worker: int = 0) -> str:
+    """A GPU if there is one, else the CPU; workers share out several GPUs by their number."""
+    return f"cuda:{worker % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
 
 
-def perform(task: Task) -> Done:
+def perform(task: Task, worker: int = 0) -> Done:
     """Run the task's stages and write its records and weights.
 
     Single-threaded unless told otherwise, so that results do not depend on how many workers there are.
+    Ends early, without a record, where a stage before has diverged.
     """
     messages: list[str] = []
     threads = torch.get_num_threads()
@@ -91,19 +95,18 @@ def perform(task: Task) -> Done:
     # Denormal numbers, which a converging Adam makes by the million, are 2.5 times as slow on CPUs.
     torch.set_flush_denormal(True)
     try:
-        state = restore(task, task.first, messages.append)
+        state = restore(task, task.first, messages.append, best_device(worker))
         for index in range(task.first, len(task.stages)):
-            if state.status != "ok":
-                return Done(task.key, tuple(messages), skipped=True)
-            advance(task, index, state, messages.append)
+            if state.status == "ok":
+                advance(task, index, state, messages.append)
     finally:
         torch.set_num_threads(threads)
     return Done(task.key, tuple(messages))
 
 
-def restore(task: Task, until: int, say: Say) -> State:
-    """The state before stage `until`: from the latest weights that are kept and intact, else from the start."""
-    dataset = load_dataset(task.data, best_device())
+def restore(task: Task, until: int, say: Say, device: str) -> State:
+    """The state before stage `until`: from the latest weights kept and intact, else from the start."""
+    dataset = load_dataset(task.data, device)
     for index in range(until - 1, -1, -1):
         path = weights_path(task.networks, task.hashes[index])
         if task.stages[index].type not in PERSISTENT or not path.exists():
@@ -129,9 +132,9 @@ def restore(task: Task, until: int, say: Say) -> State:
 def advance(task: Task, index: int, state: State, say: Say) -> None:
     """One stage: act, then measure, record and keep what is wanted."""
     stage, key, began = task.stages[index], task.hashes[index], time.time()
+    state.partial = task.networks / f"{key}.partial.pt"
     VERBS[stage.type](state, stage)
-    keep = stage.type in PERSISTENT and not weights_path(task.networks, key).exists() or key in task.expected
-    if keep:
+    if stage.type in PERSISTENT:
         with atomic(weights_path(task.networks, key)) as draft:
             torch.save(to_checkpoint(state), draft)
     if key in task.expected:
@@ -146,33 +149,37 @@ def advance(task: Task, index: int, state: State, say: Say) -> None:
         "seed": task.seed,
         "stages": [canonical(part) for part in task.stages[: index + 1]],
     }
-    record = Record(row, curves, arrays, words, task.provenance | _here(task, began))
+    state.partial.unlink(missing_ok=True)
+    record = Record(row, curves, arrays, words, task.provenance | _here(task, state, began))
     write_record(record_path(task.networks, key), record)
 
 
 def _compare(key: str, row: dict[str, Any], expected: dict[str, Any]) -> str:
     """What to say of a result that was computed again for its weights."""
-    same = all(row[name] == expected[name] for name in ("test_errors", "test_loss", "val_loss") if row[name] == row[name])
-    if same:
-        return f"{key}: weights were not in the cache, computed again: same as the record"
-    return (
-        f"{key}: weights were not in the cache, computed again: {row['test_errors']} test errors, the record has "
-        f"{expected['test_errors']} (another machine or other versions); results that are in the log stay"
+    same = all(
+        row[name] == expected[name]
+        for name in ("test_errors", "test_loss", "val_loss")
+        if row[name] == row[name]
     )
+    found = "same as the record"
+    if not same:
+        found = f"{row['test_errors']} test errors, the record has {expected['test_errors']} and stays"
+        found += " (another machine or other versions)"
+    return f"{key}: weights were not in the cache, computed again: {found}"
 
 
-def _here(task: Task, began: float) -> dict[str, Any]:
+def _here(task: Task, state: State, began: float) -> dict[str, Any]:
     """Machine, versions and times: provenance, which decides nothing."""
-    device = best_device()
+    device = state.dataset.train.labels.device
     return {
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {_cpu_name()}",
-        "device": torch.cuda.get_device_name() if device == "cuda" else device,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         "threads": task.threads,
         "versions": {
             "python": platform.python_version(),
             **{m.__name__: m.__version__ for m in (torch, torchvision, np, pd, h5py)},
         },
-        "data_sha256": load_dataset(task.data, device).checksum,
+        "data_sha256": state.dataset.checksum,
         "started": _utc(began),
         "finished": _utc(time.time()),
     }
@@ -210,4 +217,14 @@ def check_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{folder}: expected a folder to write to ({error}); choose another with --out") from None
+        raise UserError(
+            f"{folder}: expected a folder to write to ({error}); choose another with --out"
+        ) from None
+
+
+def remove_drafts(folder: Path, older_than_s: float = 3600) -> None:
+    """Clear away what killed processes were writing; younger drafts may be another process's."""
+    for path in folder.glob(".*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > older_than_s:
+                path.unlink()

@@ -2,8 +2,9 @@
 
 import math
 import time
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from .config import Optimizer, Schedule, TrainStage
 from .data import Dataset, Split, shift_images
 from .masked_body_builder import MaskedBodyBuilder
-from .seeds import generator, seed_for
+from .seeds import generator
 
 EVALUATION_BATCH = 1000
 """Images at a time where nothing is learned; measured: larger batches fall out of the cache."""
@@ -35,16 +36,21 @@ class Evaluation(NamedTuple):
     """[n], int64, on the CPU."""
 
 
-class TrainOutcome(NamedTuple):
-    """What a training leaves behind beside the trained network."""
+@dataclass
+class Progress:
+    """How far a training has come."""
 
-    curves: dict[str, list[float]]
+    curves: dict[str, list[float]] = field(default_factory=lambda: {column: [] for column in CURVE_COLUMNS})
     """A list a column of CURVE_COLUMNS, an entry a logged step."""
-    diverged: bool
+    step: int = 0
+    samples: int = 0
+    """Samples seen, repeated ones too."""
+    tally: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+    """Since the last logged step: loss summed over the samples, number right, number seen."""
+    wall_s: float = 0.0
+    """Seconds of gradient steps, evaluation left out."""
+    diverged: bool = False
     """Whether the loss became NaN or infinite."""
-    epochs: float
-    samples: int
-    wall_s: float
 
 
 @torch.inference_mode()
@@ -81,9 +87,7 @@ def make_optimizer(network: nn.Module, words: Optimizer) -> torch.optim.Optimize
             weight_decay=words.weight_decay, fused=True,
         )  # fmt: skip
     make = torch.optim.AdamW if words.type == "adamw" else torch.optim.Adam
-    return make(
-        network.parameters(), words.lr, tuple(words.betas), words.eps, words.weight_decay, fused=True
-    )
+    return make(network.parameters(), words.lr, tuple(words.betas), words.eps, words.weight_decay, fused=True)
 
 
 def learning_rate_factor(schedule: Schedule, step: int, steps: int) -> float:
@@ -113,57 +117,85 @@ class TrainDojo:
     """
 
     def __init__(
-        self, network: MaskedBodyBuilder, dataset: Dataset, stage: TrainStage, seed: int, trained_before: int = 0
+        self,
+        network: MaskedBodyBuilder,
+        dataset: Dataset,
+        stage: TrainStage,
+        seed: int,
+        trained_before: int = 0,
     ):
         self.network, self.dataset, self.stage = network, dataset, stage
         self.steps_per_epoch = math.ceil(len(dataset.train) / stage.batch_size)
         self.steps = stage.steps if stage.steps is not None else stage.epochs * self.steps_per_epoch
         self.order = generator(seed, "order", trained_before)
         self.augmentation = generator(seed, "augmentation", trained_before)
-        self.dropout_seed = seed_for(seed, "dropout", trained_before)
+        self.dropout = generator(seed, "dropout", trained_before).get_state()
         self.optimizer = make_optimizer(network, stage.optimizer)
         network.keep_masks(self.optimizer)
+        self.progress = Progress()
 
     def loss(self, logits: Tensor, labels: Tensor, batch: Tensor) -> Tensor:
         """Cross-entropy, mean over the samples. `batch` [B] are the samples' places in the training split."""
         return F.cross_entropy(logits, labels, label_smoothing=self.stage.label_smoothing)
 
-    def train(self) -> TrainOutcome:
-        """Train the network in place; ends early, and says so, when the loss is no longer finite."""
-        device = self.dataset.train.labels.device
-        curves: dict[str, list[float]] = {column: [] for column in CURVE_COLUMNS}
+    def train(self, keep: Callable[[dict[str, Any]], None] | None = None) -> Progress:
+        """Train the network in place; ends early, and says so, when the loss is no longer finite.
+
+        `keep` is called every `checkpoint_epochs` with a state_dict from which `load_state_dict` goes
+        on, bit by bit as if nothing had happened.
+        """
+        device, progress = self.dataset.train.labels.device, self.progress
         log_every = self.stage.log_every or self.steps_per_epoch
-        tally, seen, samples, wall_s, diverged = torch.zeros(2, device=device), 0, 0, 0.0, False
-        lr = self.stage.optimizer.lr
+        keep_every = (self.stage.checkpoint_epochs or self.steps) * self.steps_per_epoch
+        tally = torch.tensor(progress.tally, device=device)
         with torch.random.fork_rng():
             # Dropout draws from the global generator: the only one that torch lets it have.
-            torch.manual_seed(self.dropout_seed)
+            torch.set_rng_state(self.dropout)
             self.network.train()
             started = time.perf_counter()
-            for step, batch in zip(range(self.steps), self._batches(), strict=False):
-                lr = self.stage.optimizer.lr * learning_rate_factor(self.stage.schedule, step, self.steps)
-                self.optimizer.param_groups[0]["lr"] = lr
-                tally += self._step(batch)
-                seen += len(batch)
-                if (step + 1) % log_every and step + 1 < self.steps:
-                    continue
-                samples, (loss, correct) = samples + seen, tally.tolist()
-                wall_s += time.perf_counter() - started
-                epoch = samples / len(self.dataset.train)
-                row = (step + 1, epoch, lr, loss / seen, correct / seen, *self._measure(), wall_s)
-                for column, value in zip(CURVE_COLUMNS, row, strict=True):
-                    curves[column].append(value)
-                diverged = not math.isfinite(loss)
-                if diverged:
+            for batch in self._batches():
+                if progress.step == self.steps:
                     break
-                tally.zero_()
-                seen, started = 0, time.perf_counter()
-        if not diverged:
-            self.network.check_masks()
-        return TrainOutcome(curves, diverged, samples / len(self.dataset.train), samples, wall_s)
+                factor = learning_rate_factor(self.stage.schedule, progress.step, self.steps)
+                self.optimizer.param_groups[0]["lr"] = lr = self.stage.optimizer.lr * factor
+                tally += self._step(batch)
+                progress.step += 1
+                progress.samples += len(batch)
+                if progress.step % log_every == 0 or progress.step == self.steps:
+                    progress.wall_s += time.perf_counter() - started
+                    self._log(lr, *tally.tolist())
+                    if progress.diverged:
+                        return progress
+                    tally.zero_()
+                    started = time.perf_counter()
+                if keep and progress.step % keep_every == 0 and progress.step < self.steps:
+                    progress.wall_s += time.perf_counter() - started
+                    progress.tally, self.dropout = tally.tolist(), torch.get_rng_state()
+                    keep(self.state_dict())
+                    started = time.perf_counter()
+        self.network.check_masks()
+        return progress
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the rest of the training depends on, as tensors and plain values."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generators": [self.order.get_state(), self.augmentation.get_state(), self.dropout],
+            "progress": asdict(self.progress),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to where `state_dict` was taken. Raises whatever torch raises where it does not fit."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        order, augmentation, self.dropout = state["generators"]
+        self.order.set_state(order)
+        self.augmentation.set_state(augmentation)
+        self.progress = Progress(**state["progress"])
 
     def _step(self, batch: Tensor) -> Tensor:
-        """One gradient step on the samples at these places; summed loss and number right, [2]."""
+        """One gradient step on the samples at these places; summed loss, number right, number, [3]."""
         split = self.dataset.train
         images, labels = split.images.index_select(0, batch), split.labels.index_select(0, batch)
         if self.stage.shift:
@@ -176,7 +208,8 @@ class TrainDojo:
         loss.backward()
         self.optimizer.step()
         with torch.no_grad():
-            return torch.stack([loss.detach() * len(batch), (logits.argmax(1) == labels).sum()])
+            correct = (logits.argmax(1) == labels).sum()
+            return torch.stack([loss.detach() * len(batch), correct, correct.new_tensor(len(batch))])
 
     def _batches(self) -> Iterator[Tensor]:
         """Places in the training split, [B] at a time, a new permutation an epoch, without end."""
@@ -185,8 +218,16 @@ class TrainDojo:
             order = torch.randperm(len(self.dataset.train), generator=self.order)
             yield from order.to(device).split(self.stage.batch_size)
 
-    def _measure(self) -> tuple[float, float, float, float]:
-        """Validation loss and accuracy, test loss and accuracy. Nothing here selects on test."""
-        validation = evaluate(self.network, self.dataset.validation, self.stage.precision)
-        test = evaluate(self.network, self.dataset.test, self.stage.precision)
-        return validation.loss, validation.accuracy, test.loss, test.accuracy
+    def _log(self, lr: float, loss: float, correct: float, seen: float) -> None:
+        """A row of the learning curve. Test is measured here too, and selects nothing."""
+        progress, precision = self.progress, self.stage.precision
+        validation = evaluate(self.network, self.dataset.validation, precision)
+        test = evaluate(self.network, self.dataset.test, precision)
+        epoch = progress.samples / len(self.dataset.train)
+        row = (
+            progress.step, epoch, lr, loss / seen, correct / seen,
+            validation.loss, validation.accuracy, test.loss, test.accuracy, progress.wall_s,
+        )  # fmt: skip
+        for column, value in zip(CURVE_COLUMNS, row, strict=True):
+            progress.curves[column].append(value)
+        progress.diverged = not math.isfinite(loss)

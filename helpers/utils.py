@@ -74,7 +74,18 @@ def tables(log: Log, path: Path) -> Results:
         for index, (key, kind, name, round_) in enumerate(run["steps"]):
             record = log.records.get(key)
             broken = broken or _status(record)
-            head = (plan["experiment"], run["arm"], run["seed"], last, key, index, name, kind, round_, broken or "ok")
+            head = (
+                plan["experiment"],
+                run["arm"],
+                run["seed"],
+                last,
+                key,
+                index,
+                name,
+                kind,
+                round_,
+                broken or "ok",
+            )
             row = dict(zip(RUN_COLUMNS, head, strict=True)) | axes
             rows.append(row | ({k: v for k, v in record.row.items() if k != "status"} if record else {}))
             if record is None:

@@ -22,7 +22,8 @@ def weight_histograms(
     log: Any, seed: int = 0, kind: str = "weight", sparsity: float = 0.9, arm: str | None = None
 ) -> Figure:
     """Weights that are not zero by layer, dense and pruned (log scale; end bins collect the tails)."""
-    dense, pruned = (arrays_of(log, row) for row in look_rows(log, seed, kind, [sparsity], arm).values())
+    rows = list(look_rows(log, seed, kind, [sparsity], arm).values())
+    dense, pruned = (arrays_of(log, row) for row in (rows[0], rows[-1]))
     names = [name.decode() for name in pruned["layer_names"]]
     n_rows = math.ceil(len(names) / 5)
     n_columns = math.ceil(len(names) / n_rows)
@@ -31,16 +32,15 @@ def weight_histograms(
     for ax in axes.flat[len(names) :]:
         ax.remove()
     for i, (name, ax) in enumerate(zip(names, axes.flat, strict=False)):
-        for arrays, colour, label in ((dense, "0.8", "dense"), (pruned, KINDS[kind][0], "pruned")):
+        for arrays, colour, label in ((dense, "0.8", "dense"), (pruned, KINDS[kind][0], "after pruning")):
             edges, counts = arrays["histogram_edges"], arrays["weight_histogram"][i]
             ax.stairs(counts, edges, baseline=0.5, fill=True, color=colour, label=label)
-        ax.set(yscale="log", xlabel="weight", ylabel="weights a bin", title=name)
+        ax.set(yscale="log", xlabel="weight", ylabel="weights a bin")
         ax.set_title(f"{name}: {100 * pruned['keep_by_layer'][i]:.3g} % left")
         ax.tick_params(labelleft=True)
     axes.flat[len(names) - 1].legend(loc="upper right", handlelength=1.2)
-    return finish(
-        fig, [log], f"{log.experiment}: {kind} pruning to {100 * sparsity:g} %, seed {seed}, one network."
-    )
+    note = f"{log.experiment}: {kind} pruning to {100 * sparsity:g} %, seed {seed}, one network."
+    return finish(fig, [log], note)
 
 
 @styled
@@ -53,9 +53,7 @@ def first_filters(
 ) -> Figure:
     """First layer's filters (up to 32; mean over input channels), a row a sparsity; pruned ones hatched."""
     rows = look_rows(log, seed, kind, sparsities, arm)
-    filters = {
-        sparsity: arrays_of(log, row, "first_filters")["first_filters"] for sparsity, row in rows.items()
-    }
+    filters = {s: arrays_of(log, row, "first_filters")["first_filters"] for s, row in rows.items()}
     shown = min(32, len(filters[0.0]))
     limit = np.abs(filters[0.0].mean(1)).max()
     fig, axes = _rows_of_tiles(len(filters), shown)
@@ -78,9 +76,8 @@ def input_maps(
     arm: str | None = None,
 ) -> Figure:
     """Share of the first layer's weights left at each pixel (mean over channels), a panel a sparsity."""
-    rows = {
-        sparsity: row for sparsity, row in look_rows(log, seed, kind, sparsities, arm).items() if sparsity
-    }
+    rows = look_rows(log, seed, kind, sparsities, arm)
+    rows.pop(0.0)
     fig, axes = plt.subplots(1, len(rows), figsize=(0.2 + 2.7 * len(rows), 2.7), squeeze=False)
     for ax, (sparsity, row) in zip(axes.flat, rows.items(), strict=True):
         image = ax.imshow(arrays_of(log, row, "input_map")["input_map"].mean(0), cmap="cividis", vmin=0)
@@ -90,6 +87,16 @@ def input_maps(
         ax.grid(False)
     note = "each panel has its own colour scale"
     return finish(fig, [log], f"{log.experiment}: {kind} pruning, seed {seed}, one network; {note}.")
+
+
+@styled
+def digits(images: Any, labels: Any, n_rows: int = 2, n_columns: int = 15) -> Figure:
+    """The first images of a split, captioned with their labels. `images`: [N, C, H, W], on the CPU."""
+    fig, axes = _rows_of_tiles(n_rows, n_columns)
+    for i, ax in enumerate(axes):
+        here = range(i * n_columns, (i + 1) * n_columns)
+        draw_tiles(ax, [images[j].mean(0) for j in here], [int(labels[j]) for j in here], cmap="gray_r")
+    return finish(fig, [], "")
 
 
 @styled
@@ -104,7 +111,7 @@ def mistakes(
 ) -> Figure:
     """Test digits that a pruned network gets wrong and the dense one right, captioned true → predicted.
 
-    `images`: the test set, [N, H, W] or [N, C, H, W]; `labels`: [N].
+    `images`: the test set, [N, H, W] or [N, C, H, W], on the CPU; `labels`: [N].
     """
     rows = look_rows(log, seed, kind, sparsities, arm)
     dense = arrays_of(log, rows[0.0])["wrong_index"]
@@ -137,6 +144,9 @@ def confusions(log: Any, sparsity: float | None = None, arm: str | None = None) 
         of_kind = rows[rows["kind"] == kind]
         target = of_kind["target"].max() if sparsity is None else sparsity
         chosen = of_kind[np.isclose(of_kind["target"], target)]
+        if chosen.empty:
+            recorded = sorted(set(of_kind["target"]))
+            raise UserError(f"{log.experiment}: expected a sparsity out of {recorded}, found {target}")
         panels[_title(kind, target)] = [arrays_of(log, row) for _, row in chosen.iterrows()]
     fig, axes = plt.subplots(1, len(panels), figsize=(0.6 + 3.3 * len(panels), 3.5), squeeze=False)
     for ax, (title, recorded) in zip(axes.flat, panels.items(), strict=True):
@@ -148,12 +158,12 @@ def confusions(log: Any, sparsity: float | None = None, arm: str | None = None) 
                 colour = "white" if share > 40 else "black"
                 ax.text(j, i, f"{share:.0f}", ha="center", va="center", fontsize=6, color=colour)
         classes = range(len(counts))
-        ax.set(xlabel="predicted", ylabel="true", title=title, xticks=classes, yticks=classes)
+        ax.set(xlabel="predicted", ylabel="true", xticks=classes, yticks=classes)
+        ax.set_title(f"{title} (n = {len(recorded)})")
         ax.grid(False)
     ticks = (0, 1, 5, 20, 50, 100)
     fig.colorbar(image, ax=axes, shrink=0.8, label="share of the true class (%)", ticks=ticks)
-    note = f"sum over {len(panels['dense'])} seeds; shares below 0.5 % unlabelled"
-    return finish(fig, [log], f"{log.experiment}: {note}.")
+    return finish(fig, [log], f"{log.experiment}: sums over n seeds; shares below 0.5 % unlabelled.")
 
 
 def look_rows(
@@ -165,19 +175,17 @@ def look_rows(
     """
     rows = prune_rows(log)
     arm = arm or _main_arm(rows)
-    rows = rows[
-        (rows["kind"] == kind) & (rows["seed"] == seed) & (rows["arm"] == arm) & (rows["status"] == "ok")
-    ]
+    is_meant = (rows["kind"] == kind) & (rows["seed"] == seed) & (rows["arm"] == arm)
+    rows = rows[is_meant & (rows["status"] == "ok")]
+    where = f"{log.experiment}: {kind} pruning, arm {arm}, seed {seed}"
+    if rows.empty:
+        raise UserError(f"{where}: expected a finished run, found none")
     recorded = sorted(set(rows["target"]))
     if sparsities is None:
-        high = [sparsity for sparsity in recorded if sparsity >= 0.5]
-        sparsities = (
-            [high[i] for i in sorted({round(i) for i in np.linspace(0, len(high) - 1, 4)})] if high else []
-        )
-    missing = [sparsity for sparsity in sparsities if not np.isclose(sparsity, recorded).any()]
-    if missing or rows.empty:
-        where = f"{log.experiment}: {kind} pruning, arm {arm}, seed {seed}"
-        raise UserError(f"{where}: expected sparsities out of {recorded}, found {missing or sparsities}")
+        high = [sparsity for sparsity in recorded if sparsity >= 0.5] or recorded
+        sparsities = sorted({high[round(i)] for i in np.linspace(0, len(high) - 1, 4)})
+    if missing := [sparsity for sparsity in sparsities if not np.isclose(sparsity, recorded).any()]:
+        raise UserError(f"{where}: expected sparsities out of {recorded}, found {missing}")
     chosen = {s: rows[np.isclose(rows["target"], s)].iloc[0] for s in sparsities if s}
     return {0.0: _dense_rows_of(log, rows.iloc[:1])[0]} | chosen
 
@@ -186,15 +194,12 @@ def arrays_of(log: Any, row: pd.Series, needed: str = "confusion") -> dict[str, 
     """The arrays that this row's stage recorded. Raises UserError where the one needed is not among them."""
     arrays = log.arrays.get(row["result"], {})
     if needed not in arrays:
-        raise UserError(
-            f"{log.experiment}: result {row['result']}: expected the array {needed!r}, found {sorted(arrays)}"
-        )
+        where = f"{log.experiment}: result {row['result']}"
+        raise UserError(f"{where}: expected the array {needed!r}, found {sorted(arrays)}")
     return arrays
 
 
-def draw_tiles(
-    ax: Axes, images: list, captions: Iterable, n_columns: int | None = None, **style: Any
-) -> None:
+def draw_tiles(ax: Axes, images: list, captions: Iterable, n_columns: int = 0, **style: Any) -> None:
     """Images [H, W] side by side, a caption under each; None is drawn as a hatched tile."""
     for i, image in enumerate(images):
         if image is None:

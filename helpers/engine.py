@@ -1,0 +1,188 @@
+"""The engine: performs tasks on every core, or on a cluster, with Dask distributed.
+
+The parent keeps the order and hands out only what is ready, a few tasks a worker ahead, so its
+memory does not grow with the number of runs; workers write their results to the cache themselves.
+"""
+
+import heapq
+import logging
+import os
+import signal
+import traceback
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dask
+from distributed import Client, LocalCluster, as_completed, get_worker
+from tqdm import tqdm
+
+from .errors import UserError
+from .shapes import layer_shapes
+from .stages import PERSISTENT
+from .tasks import Done, Task, perform
+
+ATTEMPTS = 3
+"""How often a task may fail, or its worker die, before it is recorded as failed."""
+
+AHEAD = 2
+"""Tasks handed out for each worker thread: one that runs and one that waits."""
+
+
+def execute(tasks: list[Task], workers: int | None = None, scheduler: str | None = None) -> Iterator[Done]:
+    """Perform all tasks, each after the one it needs; yields them as they end.
+
+    `workers`: processes to start, default a core each (on a GPU machine, a GPU each). `scheduler`:
+    address of a running Dask scheduler to use instead. A task that fails three times yields a Done
+    with its traceback; so do those that need it. Starts nothing if there is nothing to do.
+    """
+    if not tasks:
+        return
+    ahead = _Queue(tasks)
+    cost = {task.key: _cost(task) for task in tasks}
+    with _client(min(workers or _default_workers(), len(tasks)), scheduler) as client:
+        call, running = uuid.uuid4().hex[:8], as_completed(loop=client.loop)
+        with tqdm(total=sum(cost.values()), bar_format=BAR) as bar:
+            while ahead or running.count():
+                for _ in range(AHEAD * max(1, sum(client.nthreads().values())) - running.count()):
+                    if not ahead:
+                        break
+                    task = ahead.pop()
+                    # The key names the output too: two calls with unlike folders share no future.
+                    key = f"{task.key}-{task.networks}-{call}"
+                    running.add(client.submit(_attempt, task, key=key, retries=ATTEMPTS - 1))
+                future = next(running)
+                done = _outcome(future)
+                for ended in ahead.finish(done):
+                    bar.set_postfix_str(f"{ahead.ended}/{len(tasks)} tasks", refresh=False)
+                    bar.update(cost[ended.key])
+                    yield ended
+
+
+BAR = "{percentage:3.0f}%|{bar:30}| {elapsed}<{remaining}{postfix}"
+
+
+class _Queue:
+    """Tasks that are ready, those that others wait for first; short ones then fill the gaps."""
+
+    def __init__(self, tasks: list[Task]):
+        self.waiting: dict[str, list[Task]] = {}
+        self.ready: list[tuple[bool, int, Task]] = []
+        self.place = {task.key: index for index, task in enumerate(tasks)}
+        self.ended = 0
+        for task in tasks:
+            if task.needs is None:
+                self._push(task)
+            else:
+                self.waiting.setdefault(task.needs, []).append(task)
+
+    def _push(self, task: Task) -> None:
+        leaf = task.stages[-1].type not in PERSISTENT
+        heapq.heappush(self.ready, (leaf, self.place[task.key], task))
+
+    def __bool__(self) -> bool:
+        return bool(self.ready)
+
+    def pop(self) -> Task:
+        """The next task to hand out."""
+        return heapq.heappop(self.ready)[2]
+
+    def finish(self, done: Done) -> Iterator[Done]:
+        """Release what waited for this task; where it failed, what waited for it fails too."""
+        self.ended += 1
+        yield done
+        for task in self.waiting.pop(done.key, []):
+            if done.error is None:
+                self._push(task)
+            else:
+                yield from self.finish(Done(task.key, error=f"needs {done.key}, which failed"))
+
+
+def _attempt(task: Task) -> Done:
+    """What a worker runs. Bad input fails at once; anything else is Dask's to try again."""
+    try:
+        return perform(task, _worker_number())
+    except UserError as error:
+        return Done(task.key, error=str(error), is_input=True)
+
+
+def _worker_number() -> int:
+    """This worker's number, which chooses its GPU where there are several."""
+    name = str(get_worker().name)
+    return int(name) if name.isdigit() else 0
+
+
+def _outcome(future) -> Done:
+    """A future as a report; a lost worker or an exception becomes its traceback."""
+    key = future.key.split("-")[0]
+    try:
+        return future.result()
+    except Exception as error:
+        lines = traceback.format_exception(type(error), error, future.traceback() or error.__traceback__)
+        return Done(key, error="".join(lines))
+
+
+def _cost(task: Task) -> float:
+    """Roughly the samples that pass through the network, times its MACs: what the progress bar counts."""
+    macs = sum(shape.macs for shape in layer_shapes(task.net, task.data.dataset))
+    passes = 0.0
+    for stage in task.stages[task.first :]:
+        passes += 15_000
+        if stage.type == "train":
+            size = task.data.train_size or 60_000 - task.data.validation_size
+            passes += 3 * (stage.epochs * size if stage.steps is None else stage.steps * stage.batch_size)
+    return macs * passes
+
+
+def _default_workers() -> int:
+    """A worker a core that this process may use, or a GPU."""
+    import torch
+
+    return torch.cuda.device_count() or len(os.sched_getaffinity(0))
+
+
+@contextmanager
+def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
+    """A client of the running scheduler, or of workers of our own that end with the block."""
+    # What goes wrong is told by the tasks; Dask's own lines are about connections it closes.
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    if scheduler:
+        try:
+            client = Client(scheduler, timeout=10, set_as_default=False)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise UserError(
+                f"--scheduler {scheduler}: expected the address of a running Dask scheduler ({error}); "
+                "start one (dask scheduler) or leave the option out"
+            ) from None
+        with client:
+            yield client
+        return
+    settings = {
+        # Dask's own choices for data frames: they make the allocator give memory back at every step.
+        "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
+        "distributed.scheduler.allowed-failures": ATTEMPTS,
+        "distributed.comm.timeouts.connect": "60s",
+    }
+    with dask.config.set(settings):
+        cluster = LocalCluster(
+            n_workers=workers, threads_per_worker=1, memory_limit=0, dashboard_address=None,
+            silence_logs=logging.CRITICAL,
+        )  # fmt: skip
+        client = Client(cluster, set_as_default=False)
+        try:
+            yield client
+            client.close()
+            cluster.close()
+        except BaseException:
+            # Stopped in the middle (Ctrl-C): workers are deep in a product and do not listen.
+            _kill(cluster)
+            raise
+
+
+def _kill(cluster: LocalCluster) -> None:
+    """End the cluster's workers at once; what they had finished is in the cache."""
+    for nanny in cluster.workers.values():
+        nanny.auto_restart = False
+        if nanny.pid:
+            os.kill(nanny.pid, signal.SIGKILL)
+    cluster.close(timeout=5)

@@ -1,0 +1,173 @@
+"""Tables for README and notebook, made from logs: no number there is typed.
+
+python -m helpers.report        # writes README's tables anew
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from .errors import UserError
+from .experiment import ROOT
+from .logger import atomic
+from .plots import dense_rows, mean_interval, prune_rows
+from .utils import Results, load_log
+
+README = ROOT / "README.md"
+PUBLISHED = ROOT / "data" / "published.csv"
+ONE_SHOT = {"Challenge MLP": "mlp_oneshot", "LeNet-5": "lenet5_oneshot", "8-layer CNN": "cnn8_oneshot"}
+"""Experiments of the first section, by the name that figures give them."""
+
+BLOCK = re.compile(r"(<!-- table (\w+)[^>]*-->\n).*?(<!-- end -->)", re.DOTALL)
+"""A table in README: what stands between the two marks is generated."""
+
+
+def percent(mean: float, low: float, high: float) -> str:
+    """'98.57 ± 0.08': a mean share and half its 95 % interval, in percent."""
+    half = "" if pd.isna(low) else f" ± {50 * (high - low):.2f}"
+    return f"{100 * mean:.2f}{half}"
+
+
+def dense_table(logs: dict[str, Results]) -> pd.DataFrame:
+    """A row a network before pruning: size, training, test accuracy with its interval over seeds."""
+    rows = []
+    for name, log in logs.items():
+        dense = dense_rows(log)
+        found = mean_interval(dense, "stage", "test_accuracy").iloc[0]
+        first = dense.iloc[0]
+        rows.append(
+            {
+                "network": name,
+                "parameters": f"{first['params']:,.0f}",
+                "MACs": f"{first['macs']:,.0f}",
+                "epochs": f"{first['epochs']:g}",
+                "seeds": int(found["n"]),
+                "test accuracy, %": percent(found["mean"], found["low"], found["high"]),
+            }
+        )
+    return pd.DataFrame(rows).set_index("network")
+
+
+def accuracy_table(log: Results) -> pd.DataFrame:
+    """Test accuracy in percent with its 95 % interval: a row a sparsity, a column a kind and arm."""
+    found = mean_interval(prune_rows(log), ["arm", "kind", "target"], "test_accuracy")
+    found["text"] = [percent(*row) for row in found[["mean", "low", "high"]].itertuples(index=False)]
+    arms = list(dict.fromkeys(found["arm"]))
+    found["column"] = found["kind"] + (", " + found["arm"] if len(arms) > 1 else "")
+    order = list(dict.fromkeys(found.sort_values("arm", key=lambda a: a.map(arms.index))["column"]))
+    table = found.pivot(index="target", columns="column", values="text")[order]
+    table.index = pd.Index([f"{100 * sparsity:g} %" for sparsity in table.index], name="pruned")
+    return table.rename_axis(columns=None)
+
+
+def published(network: str, dataset: str = "mnist") -> pd.DataFrame:
+    """Published one-shot points for a network: label, kind, sparsity_percent, accuracy (a fraction).
+
+    Only those that prune by magnitude after ordinary training: heavy regularisation, which costs
+    accuracy at 0 %, is another experiment.
+    """
+    table = pd.read_csv(PUBLISHED)
+    chosen = table[
+        (table["network"] == network)
+        & (table["dataset"] == dataset)
+        & (table["retrained"] == "no")
+        & table["method"].isin(["magnitude", "magnitude re-ranked"])
+    ]
+    return pd.DataFrame(
+        {
+            "label": chosen["source"],
+            "kind": chosen["granularity"],
+            "sparsity_percent": chosen["sparsity_percent"].astype(float),
+            "accuracy": 1 - chosen["error_percent"] / 100,
+        }
+    ).reset_index(drop=True)
+
+
+def comparison_table(log: Results, network: str) -> pd.DataFrame:
+    """Our accuracy beside each published point: percent, n seeds here, difference in points."""
+    rows = prune_rows(log)
+    main = rows[rows["arm"].isin(["main", "magnitude"])]
+    ours = mean_interval(main, ["kind", "target"], "test_accuracy")
+    ours["sparsity_percent"] = (100 * ours["target"]).round(6)
+    table = published(network).merge(ours, on=["kind", "sparsity_percent"])
+    here = [percent(*row) for row in table[["mean", "low", "high"]].itertuples(index=False)]
+    return pd.DataFrame(
+        {
+            "kind": table["kind"],
+            "pruned": [f"{s:g} %" for s in table["sparsity_percent"]],
+            "published by": table["label"],
+            "published, %": [f"{100 * a:.1f}" for a in table["accuracy"]],
+            "here, %": here,
+            "seeds": table["n"],
+            "difference, points": [f"{100 * d:+.1f}" for d in table["mean"] - table["accuracy"]],
+        }
+    )
+
+
+def benchmark_table() -> pd.DataFrame:
+    """What benchmarks/training_step.py found: seconds an epoch, ratio, share of the peak."""
+    found = json.loads((ROOT / "benchmarks" / "training_step.json").read_text())
+    rows = [
+        {
+            "network": row["network"],
+            "batch": row["batch_size"],
+            "dojo, s an epoch": f"{row['dojo_s']:.2f}",
+            "DataLoader loop, s": f"{row['loader_s']:.2f} ({row['loader_workers']} workers)",
+            "ratio": f"{row['ratio']:.1f}",
+            "share of the peak": f"{row['share_of_peak']:.0%}",
+        }
+        for row in found["rows"]
+    ]
+    return pd.DataFrame(rows).set_index("network")
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table in GitHub's Markdown; an index with a name becomes the first column."""
+    if table.index.name:
+        table = table.reset_index()
+    lines = [list(map(str, table.columns)), ["---"] * table.shape[1]]
+    lines += [["" if pd.isna(cell) else str(cell) for cell in row] for row in table.itertuples(index=False)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def readme_tables() -> dict[str, str]:
+    """README's tables by name, from the committed logs."""
+    logs = {name: load_log(ROOT / "logs" / f"{file}.hdf5") for name, file in ONE_SHOT.items()}
+    tables: dict[str, Any] = {
+        "dense": dense_table(logs),
+        "published": comparison_table(logs["Challenge MLP"], "mlp-1000-1000-500-200"),
+        "training_step": benchmark_table(),
+    }
+    for name, file in ONE_SHOT.items():
+        tables[file] = accuracy_table(logs[name])
+    return {name: markdown(table) for name, table in tables.items()}
+
+
+def with_tables(text: str, tables: dict[str, str]) -> str:
+    """The text with each block `<!-- table NAME -->` … `<!-- end -->` filled.
+
+    Raises UserError on an unknown name.
+    """
+
+    def fill(match: re.Match) -> str:
+        if match[2] not in tables:
+            raise UserError(f"{README}: expected one of {', '.join(tables)}, found table {match[2]!r}")
+        return match[1] + tables[match[2]] + match[3]
+
+    return BLOCK.sub(fill, text)
+
+
+def main(path: Path = README) -> int:
+    """Write the tables anew."""
+    text = with_tables(path.read_text(), readme_tables())
+    with atomic(path) as draft:
+        draft.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""Execute the notebook from a clean kernel, with its output on the terminal as it comes.
+
+python -m helpers.run_notebook --profile quick
+"""
+
+import argparse
+import os
+import sys
+import time
+from typing import Any
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+from .expansion import FULL
+from .experiment import ROOT
+from .logger import atomic
+
+NOTEBOOK = ROOT / "prune_playground.ipynb"
+
+
+class TalkingClient(NotebookClient):
+    """A notebook client that shows what the cells print while they run."""
+
+    def output(self, outs: list, msg: dict, display_id: str, cell_index: int) -> Any:
+        """Store an output as usual; printed text goes to the terminal as well."""
+        if msg["msg_type"] == "stream":
+            print(msg["content"]["text"], end="", flush=True)
+        return super().output(outs, msg, display_id, cell_index)
+
+
+def announce(cell: dict, cell_index: int) -> None:
+    """Headings of the notebook, as the run comes to them."""
+    if cell["cell_type"] == "markdown" and cell["source"].startswith("#"):
+        print(f"\n{cell['source'].splitlines()[0]}", flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code 1 where a cell failed, with its error; the notebook is then left as it was."""
+    parser = argparse.ArgumentParser("python -m helpers.run_notebook", description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", default="quick", help="quick: into figures/quick/; full: in place")
+    profile = parser.parse_args(arguments).profile
+    target = NOTEBOOK if profile == FULL else ROOT / "figures" / profile / NOTEBOOK.name
+    os.environ["PROFILE"] = profile
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    client = TalkingClient(
+        notebook,
+        timeout=None,
+        record_timing=False,
+        coalesce_streams=True,
+        resources={"metadata": {"path": str(ROOT)}},
+        on_cell_start=announce,
+    )
+    began = time.perf_counter()
+    try:
+        client.execute()
+    except CellExecutionError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    with atomic(target) as draft:
+        nbformat.write(notebook, draft)
+    folder = ROOT / "figures" / ("" if profile == FULL else profile)
+    print(f"\nDone in {time.perf_counter() - began:.0f} s. Notebook: {target.relative_to(ROOT)}", end="; ")
+    print(f"figures: {folder.relative_to(ROOT)}/")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
