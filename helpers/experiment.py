@@ -113,6 +113,8 @@ def make_plan(
     plan = Plan({key: record for key, record in log.records.items() if record.row["status"] != "failed"})
     kept = {path.name for path in networks.iterdir()} if cached else set()
     keys: dict[str, Task] = {}
+    stages: dict[tuple[int, int], list[Any]] = {}
+    nothing: dict[str, dict[str, Any]] = {}
     provenance = _commit() | {"experiment": experiment.name, "profile": experiment.profile}
 
     def finished(key: str) -> bool:
@@ -141,12 +143,12 @@ def make_plan(
             if broken or key in keys:
                 continue
             before = run.hashes[start - 1] if start else None
-            row = {key: plan.records[key].row} if again else {}
-            words = [step.stage for step in run.steps[:end]]
+            # Runs that differ in their seed share their stages: planning is a matter of few objects.
+            words = stages.setdefault((id(run.steps), end), [step.stage for step in run.steps[:end]])
             keys[key] = Task(
                 run.data, run.net, run.seed, words, run.hashes[:end], start,
                 frozenset(wanted - plan.missing), networks, before if before in keys else None,
-                row, provenance | {"seed": run.seed}, threads,
+                {key: plan.records[key].row} if again else nothing, provenance, threads,
             )  # fmt: skip
             plan.missing |= wanted
             plan.trainings += run.steps[end - 1].stage.type in PERSISTENT

@@ -107,7 +107,7 @@ def mistakes(path: Path, **how) -> tuple[str, ...]:
         ({"stages/1/rate": 0.5}, "stages[1]", "expected one of 'sparsity' and 'rate', found both"),
         ({"stages/1/kind": "filter"}, "stages[1].kind", "'filter' needs a conv2d layer"),
         ({"stages/1/kind": "unit", "net/layers/1": GONE}, "stages[1].kind", "'unit' needs a linear layer"),
-        ({"net/layers/1": GONE}, "stages[1].kind", "logits"),
+        ({"net/layers/1": GONE}, "stages[1].kind", "expected 'layers' to name 'linear_1'"),
         ({"stages/1/layers": 5}, "stages[1].layers", "found 5"),
         ({"stages/1/layers": "al"}, "stages[1].layers", "unknown 'al'; did you mean 'all'?"),
         ({"stages/1/layers/linear_1/sparsity": 2}, "stages[1].layers.linear_1.sparsity", "found 2"),

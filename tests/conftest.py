@@ -1,0 +1,101 @@
+"""What several test files share: one thread, real digits in a small helping, small configs, a scheduler."""
+
+import copy
+import dataclasses
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from distributed import LocalCluster
+
+from helpers.config import DataConfig
+from helpers.data import Dataset, Split, load_dataset
+
+ROOT = Path(__file__).parents[1]
+TRAIN = {"type": "train", "epochs": 1, "batch_size": 100}
+PRUNE = {"type": "prune", "kind": "weight", "sparsity": "$sparsity"}
+TINY = {
+    "data": {"dataset": "mnist", "train_size": 1000, "validation_size": 500},
+    "net": {
+        "layers": [{"type": "flatten"}, {"type": "linear", "units": 16}, {"type": "linear", "units": 10}]
+    },
+    "seeds": [0, 1],
+    "stages": [TRAIN, PRUNE],
+    "sweep": {"sparsity": [0, 0.5, 0.9]},
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """As in a worker: what is computed here compares bit by bit with what is computed there."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    """MNIST with 1,000 images to train on, 500 to validate and 1,234 to test: no multiple of a batch."""
+    dataset = load_dataset(DataConfig.model_validate(TINY["data"]))
+    return dataclasses.replace(dataset, test=Split(*(part[:1234] for part in vars(dataset.test).values())))
+
+
+@pytest.fixture
+def tiny() -> dict[str, Any]:
+    """A config of 2 seeds × 3 sparsities, to change at will."""
+    return copy.deepcopy(TINY)
+
+
+@pytest.fixture
+def write_config(tmp_path: Path) -> Callable[..., Path]:
+    """A dict → the config file tmp_path/tiny.json."""
+
+    def write(words: dict[str, Any], name: str = "tiny") -> Path:
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps(words))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def scheduler() -> Iterator[str]:
+    """Address of a scheduler with two workers, for tests that are not about the engine."""
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, memory_limit=0, dashboard_address=":0",
+        scheduler_kwargs={"dashboard": False}, silence_logs=logging.CRITICAL,
+    ) as cluster:  # fmt: skip
+        yield cluster.scheduler_address
+
+
+@pytest.fixture(scope="session")
+def command_line() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """python -m helpers.experiment with these words, as a user would call it."""
+
+    def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
+        call = [sys.executable, "-m", "helpers.experiment", *map(str, words)]
+        return subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def same_tables() -> Callable[[Any, Any], None]:
+    """Asserts that two Results agree in every bit, in every table, wall_s aside."""
+
+    def check(one: Any, other: Any) -> None:
+        for table in ("results", "curves"):
+            left, right = (getattr(found, table).drop(columns="wall_s") for found in (one, other))
+            pd.testing.assert_frame_equal(left, right, check_exact=True)
+        assert one.arrays.keys() == other.arrays.keys()
+        for key, arrays in one.arrays.items():
+            assert arrays.keys() == other.arrays[key].keys()
+            for name, array in arrays.items():
+                assert array.tobytes() == other.arrays[key][name].tobytes(), f"{key} {name}"
+
+    return check

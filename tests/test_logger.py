@@ -1,0 +1,291 @@
+"""The logger: what goes in comes out, and a log is the old one or the new one, never a part of it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from helpers.errors import UserError
+from helpers.logger import Log, Record, atomic, read_log, read_record, write_log, write_record
+from helpers.tasks import cached_record, remove_drafts
+from helpers.utils import load_log, tables
+
+ROOT = Path(__file__).parents[1]
+DRAW = np.random.default_rng(0)
+CURVES = {
+    "step": np.array([10, 20]),
+    "epoch": np.array([0.5, 1.0]),
+    "lr": np.array([1e-3, 1e-5]),
+    "val_loss": np.array([np.nan, 0.25]),
+}
+RECORDS = {
+    "a": Record({"status": "ok", "test_loss": 0.1, "val_loss": float("nan")}, CURVES, {}, {"seed": 1}),
+    "b": Record({"status": "ok"}, {}, {"keep": np.array([0.5]), "map": DRAW.random((1, 28, 28), np.float32)}),
+    "c": Record({"status": "ok"}, {}, {"keep": np.array([0.1, 1 / 3]), "map": np.zeros((0, 3), np.float32)}),
+    "d": Record({"status": "failed", "traceback": "line\n‘line’"}, provenance={"commit": "…"}),
+    "e": Record({"status": "diverged"}, {"step": np.array([3])}, {"names": np.array([b"conv2d_1", b"fc"])}),
+    "f": Record({"status": "ok"}, {}, {"small": np.array([-1, 9], np.int8), "map": np.float32([[[np.nan]]])}),
+}
+RUN = {
+    "arm": "main",
+    "seed": 0,
+    "axes": {},
+    "steps": [["a", "train", "train", 0], ["b", "prune", "prune", 0]],
+}
+RUNS = {"experiment": "x", "profile": "full", "axes": [], "net": [], "runs": [RUN]}
+
+
+def assert_same(found: Record, expected: Record) -> None:
+    """Texts and numbers equal, NaN equal to NaN; arrays in order, with dtype and shape."""
+    for words in ("row", "config", "provenance"):
+        assert json.dumps(getattr(found, words)) == json.dumps(getattr(expected, words))
+    for group in ("curves", "arrays"):
+        one, other = getattr(found, group), getattr(expected, group)
+        assert list(one) == list(other)
+        for name in one:
+            assert (one[name].shape, one[name].dtype) == (other[name].shape, other[name].dtype), name
+            assert one[name].tobytes() == other[name].tobytes(), name
+
+
+def leftovers(folder: Path) -> list[str]:
+    return [path.name for path in folder.glob(".*") if not path.name.endswith(".lock")]
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """A log with every kind of record."""
+    write_log(tmp_path / "x.hdf5", Log(RECORDS, RUNS))
+    return tmp_path / "x.hdf5"
+
+
+def test_a_log_gives_back_what_was_written(log: Path) -> None:
+    found = read_log(log)
+    assert found.runs == RUNS
+    assert list(found.records) == list(RECORDS)
+    for key, record in RECORDS.items():
+        assert_same(found.records[key], record)
+
+
+@pytest.mark.parametrize("key", RECORDS)
+def test_the_cache_gives_back_what_was_written(tmp_path: Path, key: str) -> None:
+    write_record(tmp_path / "x.npz", RECORDS[key])
+    assert_same(read_record(tmp_path / "x.npz"), RECORDS[key])
+
+
+def test_no_log_is_an_empty_log_but_nothing_to_load(tmp_path: Path) -> None:
+    assert read_log(tmp_path / "x.hdf5") == Log()
+    write_log(tmp_path / "empty.hdf5", Log())
+    assert read_log(tmp_path / "empty.hdf5") == Log()
+    with pytest.raises(UserError, match="found nothing there; run the experiment first"):
+        load_log(tmp_path / "x.hdf5")
+
+
+def test_a_shared_prefix_is_stored_once_and_seen_from_every_run(tmp_path: Path) -> None:
+    base = Record({"status": "ok"}, {}, {"noise": DRAW.random(10_000)})
+    runs = [
+        RUN | {"steps": [["base", "train", "train", 0], [f"r{i}", "prune", "prune", 0]]} for i in range(50)
+    ]
+    records = {"base": base} | {f"r{i}": Record({"status": "ok"}) for i in range(50)}
+    write_log(tmp_path / "x.hdf5", Log(records, RUNS | {"runs": runs}))
+    found = load_log(tmp_path / "x.hdf5")
+    assert (tmp_path / "x.hdf5").stat().st_size < 1.5 * base.arrays["noise"].nbytes
+    assert (found.results["result"] == "base").sum() == 50
+    assert found.results["run"].nunique() == 50
+
+
+def test_2000_records_take_seconds_and_few_bytes(tmp_path: Path) -> None:
+    def record(i: int) -> Record:
+        column = DRAW.random(10)
+        arrays = {
+            "confusion": DRAW.integers(0, 100, (10, 10), np.int32),
+            "map": np.ones((1, 28, 28), np.float32),
+        }
+        words = {"stages": 5 * [{"type": "train", "epochs": 10, "batch_size": 128}]}
+        return Record({"status": "ok", "test_loss": i / 7}, dict.fromkeys(CURVES, column), arrays, words)
+
+    records = {f"{i:016x}": record(i) for i in range(2000)}
+    runs = [RUN | {"steps": [[key, "train", "train", 0]]} for key in records]
+    started = time.perf_counter()
+    write_log(tmp_path / "x.hdf5", Log(records, RUNS | {"runs": runs}))
+    found = read_log(tmp_path / "x.hdf5")
+    assert len(tables(found, tmp_path).results) == 2000
+    assert time.perf_counter() - started < 20
+    assert (tmp_path / "x.hdf5").stat().st_size < 2e6
+    assert_same(found.records[f"{1234:016x}"], records[f"{1234:016x}"])
+
+
+# Damage
+
+
+@pytest.mark.parametrize("share", [0, 0.001, 0.1, 0.5, 0.9, 0.999])
+def test_a_cut_log_is_told_in_one_line_with_what_to_do(log: Path, share: float) -> None:
+    log.write_bytes(log.read_bytes()[: int(share * log.stat().st_size)])
+    with pytest.raises(UserError) as caught:
+        read_log(log)
+    (line,) = caught.value.lines
+    assert line.startswith(f"{log}: expected a log, found a damaged file")
+    assert "\n" not in line
+    assert "delete it" in line
+
+
+def test_no_flipped_bit_goes_unnoticed(log: Path) -> None:
+    raw, draw = log.read_bytes(), np.random.default_rng(1)
+    for place in draw.integers(0, len(raw), 40):
+        spoilt = bytearray(raw)
+        spoilt[place] ^= 1 << draw.integers(8)
+        log.write_bytes(spoilt)
+        try:
+            found = read_log(log)
+        except UserError:
+            continue
+        for key, record in RECORDS.items():  # the bit stood where nothing is stored
+            assert_same(found.records[key], record)
+
+
+def test_a_link_that_leads_nowhere_inside_the_file_is_a_user_error(log: Path) -> None:
+    raw = bytearray(log.read_bytes())
+    with h5py.File(log) as file:
+        place = h5py.h5o.get_info(file["curves"].id).addr
+    raw[place + 30] ^= 1
+    log.write_bytes(raw)
+    with pytest.raises(UserError, match="damaged"):
+        read_log(log)
+
+
+def test_a_text_under_a_logs_name_is_a_user_error(log: Path) -> None:
+    log.write_text("not a log")
+    with pytest.raises(UserError, match="damaged file"):
+        read_log(log)
+
+
+def test_a_foreign_hdf5_file_is_a_user_error_and_is_left_alone(log: Path) -> None:
+    with h5py.File(log, "w") as file:
+        file["treasure"] = [1, 2, 3]
+    before = log.read_bytes()
+    with pytest.raises(UserError, match=r"foreign HDF5 file; move it elsewhere"):
+        read_log(log)
+    assert log.read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "words"])
+def test_a_damaged_record_of_the_cache_is_told_and_counts_as_absent(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "k.npz"
+    write_record(path, RECORDS["b"])
+    raw = path.read_bytes()
+    path.write_bytes({"cut": raw[: len(raw) // 2], "empty": b"", "text": b"text", "words": raw}[damage])
+    if damage == "words":
+        np.savez(path, words=np.frombuffer(b'{"row": {', np.uint8))
+    said: list[str] = []
+    assert cached_record(tmp_path, "k", said.append) is None
+    (line,) = said
+    assert line.startswith(f"{path}: damaged or not a record")
+    assert line.endswith("; computed again")
+    assert cached_record(tmp_path, "absent", said.append) is None
+    assert len(said) == 1
+
+
+# All or nothing
+
+
+def test_an_error_while_writing_leaves_the_old_log_and_no_draft(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, count, create = log.read_bytes(), 0, h5py.Group.create_dataset
+
+    def full(*words, **more):
+        nonlocal count
+        count += 1
+        if count == 5:
+            raise OSError(28, "No space left on device")
+        return create(*words, **more)
+
+    monkeypatch.setattr(h5py.Group, "create_dataset", full)
+    with pytest.raises(
+        UserError, match=r"could not be written .*No space left.*nothing that was there is lost"
+    ):
+        write_log(log, Log({"new": RECORDS["a"]}, RUNS))
+    assert log.read_bytes() == before
+    assert leftovers(log.parent) == []
+
+
+def test_a_move_that_fails_leaves_the_old_file_and_no_draft(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    before = log.read_bytes()
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(UserError, match=str(log)):
+        write_log(log, Log({}, RUNS))
+    assert log.read_bytes() == before
+    assert leftovers(log.parent) == []
+
+
+def test_a_stop_while_writing_leaves_the_old_file_and_no_draft(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_text("old")
+
+    def stop() -> None:
+        with atomic(path) as draft:
+            draft.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stop()
+    assert path.read_text() == "old"
+    assert leftovers(tmp_path) == []
+
+
+def test_a_kill_while_writing_leaves_the_old_file_and_a_draft_for_later_clearing(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_text("old")
+    words = (
+        "import os, sys, pathlib; from helpers.logger import atomic\n"
+        "with atomic(pathlib.Path(sys.argv[1])) as draft:\n"
+        "    draft.write_text('half'); os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", words, path], cwd=ROOT).returncode == -signal.SIGKILL
+    assert path.read_text() == "old"
+    (draft,) = leftovers(tmp_path)
+    remove_drafts(tmp_path)
+    assert leftovers(tmp_path) == [draft]  # a young one may be another process's
+    os.utime(tmp_path / draft, (time.time() - 4000,) * 2)
+    remove_drafts(tmp_path)
+    assert leftovers(tmp_path) == []
+    assert path.read_text() == "old"
+
+
+def test_what_is_moved_in_can_be_read_by_others(tmp_path: Path) -> None:
+    with atomic(tmp_path / "deep" / "x") as draft:
+        draft.write_text("new")
+    assert (tmp_path / "deep" / "x").read_text() == "new"
+    assert (tmp_path / "deep" / "x").stat().st_mode & 0o777 == 0o644
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from helpers.logger import Log, Record, locked, read_log, write_log
+
+path, name = Path(sys.argv[1]), sys.argv[2]
+for i in range(25):
+    with locked(path):
+        log = read_log(path)
+        write_log(path, Log(log.records | {f"{name}{i}": Record({"status": "ok"})}, {"last": name}))
+"""
+
+
+def test_two_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "x.hdf5"
+    calls = [[sys.executable, "-c", WRITER, path, name] for name in "ab"]
+    writers = [subprocess.Popen(call, cwd=ROOT) for call in calls]
+    assert [writer.wait(60) for writer in writers] == [0, 0]
+    assert set(read_log(path).records) == {f"{name}{i}" for name in "ab" for i in range(25)}
