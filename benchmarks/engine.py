@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from helpers.expansion import load_config
-from helpers.experiment import make_plan, run_experiment
+from helpers.experiment import run_experiment
 from helpers.logger import Log
+from helpers.planning import make_plan
 from helpers.tasks import perform
 
 FOLDER = Path(__file__).parent

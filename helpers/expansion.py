@@ -1,10 +1,8 @@
 """From a config file to its runs: profile and overrides, arms, axes, seeds; all mistakes told at once."""
 
 import copy
-import difflib
 import itertools
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,16 +10,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from .config import ConfigFile, DataConfig, NetConfig, Sentence, whole
+from .config import DataConfig, NetConfig, Sentence, whole
 from .config_errors import cross_mistakes, nearest, path_text, short, validation_mistakes
+from .config_file import FULL, axis_mistakes, outline_mistakes, read_json
 from .errors import UserError
 from .sentence import Loc, Step, expand_repeats, stage_hashes, stage_names, without_layer_names
 from .shapes import layer_names
-
-FULL = "full"
-"""Name of the profile that overrides nothing."""
-
-WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True)
@@ -59,7 +53,7 @@ def load_config(
     """
     path, profile = Path(path), profile or FULL
     raw = read_json(path)
-    mistakes = _outline_mistakes(raw)
+    mistakes = outline_mistakes(raw)
     profiles = raw.get("profiles", {})
     if not mistakes and profile != FULL and profile not in profiles:
         mistakes.append(f"profiles: unknown profile {profile!r}" + nearest(profile, [FULL, *profiles]))
@@ -83,80 +77,12 @@ def load_config(
     return ExperimentConfig(path.stem, profile, list(raw.get("sweep", {})), runs)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A config file as a dict. Raises UserError where it is missing, broken or says a key twice."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        twice = {key for key in keys if keys.count(key) > 1}
-        if twice:
-            raise UserError(
-                f"{path}: {', '.join(map(repr, sorted(twice)))} stands twice in one object; keep one"
-            )
-        return dict(pairs)
-
-    def no_constant(word: str) -> None:
-        raise UserError(f"{path}: expected a number, found {word}, which JSON does not have")
-
-    try:
-        raw = json.loads(path.read_text("utf-8"), object_pairs_hook=unique, parse_constant=no_constant)
-    except FileNotFoundError:
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.json")], n=1)
-        hint = f"; did you mean {str(path.parent / near[0])!r}?" if near else ""
-        raise UserError(f"{path}: expected a config file, found nothing there{hint}") from None
-    except (OSError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"{path}: expected a JSON file, could not read it: {error}") from None
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{path}: line {error.lineno}, column {error.colno}: not valid JSON: {error.msg}"
-        ) from None
-    if not isinstance(raw, dict):
-        raise UserError(f"{path}: expected an object, found {short(raw)}")
-    return raw
-
-
 def _literal(text: str) -> Any:
     """The value of a --set: JSON, or else the text itself."""
     try:
         return json.loads(text)
     except json.JSONDecodeError:
         return text
-
-
-def _outline_mistakes(raw: dict[str, Any]) -> list[str]:
-    """Mistakes in the keys of the file and in the form of sweep, arms and profiles."""
-    keys = [info.alias or name for name, info in ConfigFile.model_fields.items()]
-    mistakes = [f"{key}: unknown key" + nearest(key, keys) for key in raw if key not in keys]
-    for key in ("sweep", "arms", "profiles"):
-        if not isinstance(raw.get(key, {}), dict):
-            mistakes.append(f"{key}: expected an object, found {short(raw[key])}")
-            continue
-        for name, item in raw.get(key, {}).items():
-            if not WORD.fullmatch(name):
-                mistakes.append(f"{key}: expected a name of letters, digits and _, found {name!r}")
-            if key == "sweep":
-                mistakes += _axis_mistakes(name, item)
-            elif not isinstance(item, dict):
-                mistakes.append(f"{key}.{name}: expected an object, found {short(item)}")
-            elif key == "arms":
-                valid = ["data", "net", "seeds", "stages"]
-                mistakes += [
-                    f"arms.{name}.{k}: unknown key" + nearest(k, valid) for k in item if k not in valid
-                ]
-    if "arms" in raw and raw["arms"] == {}:
-        mistakes.append("arms: expected at least one arm, found {}; leave the key out for none")
-    if isinstance(raw.get("profiles"), dict) and FULL in raw["profiles"]:
-        mistakes.append(f"profiles.{FULL}: this name means the config as it stands; choose another")
-    return mistakes
-
-
-def _axis_mistakes(name: str, values: Any) -> list[str]:
-    """Mistakes of one axis of the sweep."""
-    if not isinstance(values, list) or not values:
-        return [f"sweep.{name}: expected a list of at least one value, found {short(values)}"]
-    texts = [json.dumps(whole(value), sort_keys=True) for value in values]
-    twice = sorted({text for text in texts if texts.count(text) > 1})
-    return [f"sweep.{name}: {text} stands twice; keep one" for text in twice]
 
 
 @dataclass
@@ -181,7 +107,7 @@ class _Draft:
                 return
             targets, rest = [("sweep", rest[0])], []
             value = value if isinstance(value, list) else [value]
-            self.mistakes += [f"{label}: {text}" for text in _axis_mistakes("", value)]
+            self.mistakes += [f"{label}: {text}" for text in axis_mistakes("", value)]
         elif head in ("data", "net") and rest:
             targets = [(head,)]
         else:

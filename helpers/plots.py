@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from scipy.stats import t
 
 from .errors import UserError
@@ -111,13 +111,21 @@ def learning_panel(ax: Axes, log: Any, quantity: str, title: str) -> pd.DataFram
         last = drawn["mean"].iloc[-1]
         ending = f"{last:.2f} %" if quantity == "error" else f"{last:.2g}"
         label = f"{SPLIT_NAMES[split]}, ends at {ending}"
-        ax.plot(drawn["epoch"], drawn["mean"], line, color=colour, label=label)
+        # Few points stand on their own; a single one would otherwise not show at all.
+        marker = "o" if len(drawn) <= 20 else ""
+        ax.plot(drawn["epoch"], drawn["mean"], line, color=colour, label=label, marker=marker, markersize=3)
+        # The means decide what is in view: an interval of two seeds reaches far beyond any error.
+        in_view = ax.dataLim.frozen()
         ax.fill_between(drawn["epoch"], drawn["low"], drawn["high"], color=colour, alpha=0.2, linewidth=0)
+        ax.dataLim.set(in_view)
     ax.set(yscale="log", title=title, xlabel="epoch")
+    ax.margins(y=0.15)
+    ax.set_xlim(left=0)
     ax.set_ylabel("error (%)" if quantity == "error" else "cross-entropy")
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if quantity == "error" else (1, 3)))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     ax.yaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     ax.tick_params(labelleft=True)
     ax.legend(loc="upper right")
     return mean_interval(curves.drop_duplicates("seed"), "stage", "step")

@@ -13,7 +13,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from .expansion import FULL
+from .config_file import FULL
 from .experiment import ROOT
 from .logger import atomic
 

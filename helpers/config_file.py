@@ -1,0 +1,84 @@
+"""A config file as it stands: read, and checked in its outline before its parts are put together."""
+
+import difflib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from .config import ConfigFile, whole
+from .config_errors import nearest, short
+from .errors import UserError
+
+FULL = "full"
+"""Name of the profile that overrides nothing."""
+
+WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A config file as a dict. Raises UserError where it is missing, broken or says a key twice."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in pairs]
+        twice = {key for key in keys if keys.count(key) > 1}
+        if twice:
+            raise UserError(
+                f"{path}: {', '.join(map(repr, sorted(twice)))} stands twice in one object; keep one"
+            )
+        return dict(pairs)
+
+    def no_constant(word: str) -> None:
+        raise UserError(f"{path}: expected a number, found {word}, which JSON does not have")
+
+    try:
+        raw = json.loads(path.read_text("utf-8"), object_pairs_hook=unique, parse_constant=no_constant)
+    except FileNotFoundError:
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.json")], n=1)
+        hint = f"; did you mean {str(path.parent / near[0])!r}?" if near else ""
+        raise UserError(f"{path}: expected a config file, found nothing there{hint}") from None
+    except (OSError, UnicodeDecodeError, RecursionError) as error:
+        raise UserError(f"{path}: expected a JSON file, could not read it: {error}") from None
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path}: line {error.lineno}, column {error.colno}: not valid JSON: {error.msg}"
+        ) from None
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: expected an object, found {short(raw)}")
+    return raw
+
+
+def outline_mistakes(raw: dict[str, Any]) -> list[str]:
+    """Mistakes in the keys of the file and in the form of sweep, arms and profiles."""
+    keys = [info.alias or name for name, info in ConfigFile.model_fields.items()]
+    mistakes = [f"{key}: unknown key" + nearest(key, keys) for key in raw if key not in keys]
+    for key in ("sweep", "arms", "profiles"):
+        if not isinstance(raw.get(key, {}), dict):
+            mistakes.append(f"{key}: expected an object, found {short(raw[key])}")
+            continue
+        for name, item in raw.get(key, {}).items():
+            if not WORD.fullmatch(name):
+                mistakes.append(f"{key}: expected a name of letters, digits and _, found {name!r}")
+            if key == "sweep":
+                mistakes += axis_mistakes(name, item)
+            elif not isinstance(item, dict):
+                mistakes.append(f"{key}.{name}: expected an object, found {short(item)}")
+            elif key == "arms":
+                valid = ["data", "net", "seeds", "stages"]
+                mistakes += [
+                    f"arms.{name}.{k}: unknown key" + nearest(k, valid) for k in item if k not in valid
+                ]
+    if "arms" in raw and raw["arms"] == {}:
+        mistakes.append("arms: expected at least one arm, found {}; leave the key out for none")
+    if isinstance(raw.get("profiles"), dict) and FULL in raw["profiles"]:
+        mistakes.append(f"profiles.{FULL}: this name means the config as it stands; choose another")
+    return mistakes
+
+
+def axis_mistakes(name: str, values: Any) -> list[str]:
+    """Mistakes of one axis of the sweep."""
+    if not isinstance(values, list) or not values:
+        return [f"sweep.{name}: expected a list of at least one value, found {short(values)}"]
+    texts = [json.dumps(whole(value), sort_keys=True) for value in values]
+    twice = sorted({text for text in texts if texts.count(text) > 1})
+    return [f"sweep.{name}: {text} stands twice; keep one" for text in twice]

@@ -1,0 +1,143 @@
+"""What an experiment has already found, and the tasks that compute the rest."""
+
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from .expansion import ExperimentConfig, Run
+from .logger import Log, Record
+from .shapes import layer_shapes
+from .stages import PERSISTENT
+from .tasks import Task, cached_record
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The repository: where logs/, networks/ and figures/ are unless --out says otherwise."""
+
+
+@dataclass
+class Plan:
+    """What there is of an experiment, and what is still to do."""
+
+    records: dict[str, Record]
+    """Finished results by hash."""
+    tasks: list[Task] = field(default_factory=list)
+    """What is missing; a task comes after the one it needs."""
+    missing: set[str] = field(default_factory=set)
+    """Results that the tasks will record."""
+    trainings: int = 0
+
+
+def make_plan(
+    experiment: ExperimentConfig, log: Log, networks: Path, threads: int = 1, cached: bool = True
+) -> Plan:
+    """Which results are there, and the tasks that compute the rest; linear in the number of runs."""
+    plan = Plan({key: record for key, record in log.records.items() if record.row["status"] != "failed"})
+    kept = {path.name for path in networks.iterdir()} if cached else set()
+    keys: dict[str, Task] = {}
+    stages: dict[tuple[int, int], list[Any]] = {}
+    nothing: dict[str, dict[str, Any]] = {}
+    provenance = _commit() | {"experiment": experiment.name, "profile": experiment.profile}
+
+    def finished(key: str) -> bool:
+        if key not in plan.records and f"{key}.npz" in kept:
+            record = cached_record(networks, key, tqdm.write)
+            if record is not None:
+                plan.records[key] = record
+            else:
+                kept.discard(f"{key}.npz")
+        return key in plan.records
+
+    for run in experiment.runs:
+        tasks, need_weights, end = [], False, len(run.steps)
+        # From the last stage back: a task needs the weights that the one before it leaves behind.
+        for start in _segment_starts(run)[::-1]:
+            wanted = {key for key in run.hashes[start:end] if not finished(key)}
+            last = run.hashes[end - 1]
+            again = need_weights and last not in wanted and f"{last}.pt" not in kept
+            if wanted or again:
+                tasks.append((start, end, wanted, again))
+            need_weights, end = bool(wanted or again), start
+        broken = False
+        for start, end, wanted, again in tasks[::-1]:
+            broken = broken or any(_diverged(plan.records.get(key)) for key in run.hashes[:start])
+            key = run.hashes[end - 1]
+            if broken or key in keys:
+                continue
+            before = run.hashes[start - 1] if start else None
+            # Runs that differ in their seed share their stages: planning is a matter of few objects.
+            words = stages.setdefault((id(run.steps), end), [step.stage for step in run.steps[:end]])
+            keys[key] = Task(
+                run.data, run.net, run.seed, words, run.hashes[:end], start,
+                frozenset(wanted - plan.missing), networks, before if before in keys else None,
+                {key: plan.records[key].row} if again else nothing, provenance, threads,
+            )  # fmt: skip
+            plan.missing |= wanted
+            plan.trainings += run.steps[end - 1].stage.type in PERSISTENT
+    plan.tasks = list(keys.values())
+    return plan
+
+
+def _segment_starts(run: Run) -> list[int]:
+    """Where a run's segments begin: each ends with a stage whose weights are kept, or with the run."""
+    ends = [i + 1 for i, step in enumerate(run.steps) if step.stage.type in PERSISTENT]
+    return [0, *(end for end in ends if end < len(run.steps))]
+
+
+def _diverged(record: Record | None) -> bool:
+    """Whether there is nothing to go on from."""
+    return record is not None and record.row["status"] != "ok"
+
+
+def describe(experiment: ExperimentConfig) -> dict[str, Any]:
+    """The runs of a config as a log keeps them: plain values."""
+    first = experiment.runs[0]
+    channels = layer_shapes(first.net, first.data.dataset)
+    net = [
+        {
+            "layer": "input",
+            "type": "input",
+            "output_shape": list(channels[0].input_shape),
+            "params": 0,
+            "macs": 0,
+        }
+    ]
+    for shape in channels:
+        words = shape.layer.model_dump(include={"kernel", "stride", "padding"})
+        cost = {"params": shape.params, "macs": shape.macs}
+        net.append(
+            {"layer": shape.name, "type": shape.type, "output_shape": list(shape.output_shape)} | cost | words
+        )
+    return {
+        "experiment": experiment.name,
+        "profile": experiment.profile,
+        "axes": experiment.axes,
+        "net": net,
+        "runs": [
+            {
+                "arm": run.arm,
+                "seed": run.seed,
+                "axes": run.axes,
+                "steps": [
+                    [k, s.stage.type, s.name, s.round] for k, s in zip(run.hashes, run.steps, strict=True)
+                ],
+            }
+            for run in experiment.runs
+        ],
+    }
+
+
+def _commit() -> dict[str, Any]:
+    """The code's commit, and whether files differ from it."""
+
+    def git(*words: str) -> str:
+        try:
+            return subprocess.run(
+                ["git", *words], cwd=ROOT, capture_output=True, text=True, check=True
+            ).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            return ""
+
+    return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", "helpers"))}
