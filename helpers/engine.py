@@ -171,16 +171,14 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
         client = Client(cluster, set_as_default=False)
         try:
             yield client
-            client.close()
-            cluster.close()
-        except BaseException:
-            # Stopped in the middle (Ctrl-C): workers are deep in a product and do not listen.
+        finally:
+            # All results are on disk, and after Ctrl-C a worker deep in a product would not listen.
             _kill(cluster)
-            raise
+            client.close()
 
 
 def _kill(cluster: LocalCluster) -> None:
-    """End the cluster's workers at once; what they had finished is in the cache."""
+    """End the cluster and its workers at once."""
     for nanny in cluster.workers.values():
         nanny.auto_restart = False
         if nanny.pid:

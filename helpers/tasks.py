@@ -7,14 +7,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
-import pandas as pd
 import torch
-import torchvision
 
 from .config import DataConfig, NetConfig, PruneStage, TrainStage
 from .data import load_dataset
@@ -177,7 +175,7 @@ def _here(task: Task, state: State, began: float) -> dict[str, Any]:
         "threads": task.threads,
         "versions": {
             "python": platform.python_version(),
-            **{m.__name__: m.__version__ for m in (torch, torchvision, np, pd, h5py)},
+            **{name: version(name) for name in ("torch", "torchvision", "numpy", "pandas", "h5py")},
         },
         "data_sha256": state.dataset.checksum,
         "started": _utc(began),

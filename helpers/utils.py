@@ -43,9 +43,11 @@ class Results:
         return self.results[self.results["result"] == self.results["run"]].reset_index(drop=True)
 
     def __repr__(self) -> str:
+        here = Path.cwd()
+        path = self.path.relative_to(here) if self.path.is_relative_to(here) else self.path
         return (
             f"{self.experiment} ({self.profile}): {self.loaded + self.computed} runs, {self.loaded} loaded, "
-            f"{self.computed} computed, {self.trained} train stages trained → {self.path}"
+            f"{self.computed} computed, {self.trained} train stages trained → {path}"
         )
 
 

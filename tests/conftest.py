@@ -45,18 +45,18 @@ def digits() -> Dataset:
     return dataclasses.replace(dataset, test=Split(*(part[:1234] for part in vars(dataset.test).values())))
 
 
-@pytest.fixture
-def tiny() -> dict[str, Any]:
-    """A config of 2 seeds × 3 sparsities, to change at will."""
-    return copy.deepcopy(TINY)
+@pytest.fixture(scope="session")
+def tiny() -> Callable[..., dict[str, Any]]:
+    """A config of 2 seeds × 3 sparsities, with these parts changed."""
+    return lambda **changes: copy.deepcopy(TINY | changes)
 
 
-@pytest.fixture
-def write_config(tmp_path: Path) -> Callable[..., Path]:
-    """A dict → the config file tmp_path/tiny.json."""
+@pytest.fixture(scope="session")
+def write_config(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A dict → a config file of that name in a folder of its own."""
 
     def write(words: dict[str, Any], name: str = "tiny") -> Path:
-        path = tmp_path / f"{name}.json"
+        path = tmp_path_factory.mktemp("configs") / f"{name}.json"
         path.write_text(json.dumps(words))
         return path
 

@@ -32,6 +32,7 @@ BASE = {
 }
 CONV = {"type": "conv2d", "filters": 2, "kernel": 3}
 PRUNE = {"type": "prune", "kind": "weight"}
+UNITS = {"stages/1/kind": "unit"}
 
 
 def changed(edits: dict) -> dict:
@@ -47,7 +48,7 @@ def changed(edits: dict) -> dict:
         elif isinstance(node, list) and last == len(node):
             node.append(value)
         else:
-            node[last] = value
+            node[last] = copy.deepcopy(value)
     return raw
 
 
@@ -75,17 +76,13 @@ def mistakes(path: Path, **how) -> tuple[str, ...]:
     [
         ({"stages/0/epoch": 3}, "stages[0].epoch", "unknown key; did you mean 'epochs'?"),
         ({"seed": [1]}, "seed", "unknown key; did you mean 'seeds'?"),
-        ({"stages/0/optimizer/momentun": 0.9}, "stages[0].optimizer.momentun", "did you mean 'momentum'?"),
         ({"arms": {"a": {"nett": {}}}}, "arms.a.nett", "did you mean 'net'?"),
         ({"net/layers/1/units": "many"}, "net.layers[1].units", 'expected a valid integer, found "many"'),
-        ({"net/layers/1/units": 1.5}, "net.layers[1].units", "expected a valid integer, found 1.5"),
         ({"net/layers/1/units": True}, "net.layers[1].units", "expected a valid integer, found true"),
-        ({"net/layers/1": 3}, "net.layers[1]", "found 3"),
         ({"net/layers/1/type": "linaer"}, "net.layers[1].type", "unknown 'linaer'; did you mean 'linear'?"),
         ({"net/layers/1/type": GONE}, "net.layers[1].type", "is missing"),
         ({"net/layers/0": GONE}, "net.layers[0]", "put a flatten layer before it"),
         ({"net/layers/0": CONV | {"kernel": 29}}, "net.layers[0].kernel", "fits 28×28 pixels, found 29"),
-        ({"net/layers/1": CONV}, "net.layers[1]", "it is flat already"),
         ({"net/layers/2/units": 7}, "net.layers[2].units", "expected 10, the classes of mnist, found 7"),
         ({"net/layers/2": {"type": "dropout"}}, "net.layers[2]", "expected a linear layer with the logits"),
         ({"net/layers/2/activation": "relu"}, "net.layers[2].activation", "logits"),
@@ -106,43 +103,27 @@ def mistakes(path: Path, **how) -> tuple[str, ...]:
         ({"stages/1/sparsity": GONE}, "stages[1]", "expected one of 'sparsity' and 'rate', found neither"),
         ({"stages/1/rate": 0.5}, "stages[1]", "expected one of 'sparsity' and 'rate', found both"),
         ({"stages/1/kind": "filter"}, "stages[1].kind", "'filter' needs a conv2d layer"),
-        ({"stages/1/kind": "unit", "net/layers/1": GONE}, "stages[1].kind", "'unit' needs a linear layer"),
+        (UNITS | {"net/layers/1": GONE}, "stages[1].kind", "'unit' needs a linear layer"),
         ({"net/layers/1": GONE}, "stages[1].kind", "expected 'layers' to name 'linear_1'"),
         ({"stages/1/layers": 5}, "stages[1].layers", "found 5"),
         ({"stages/1/layers": "al"}, "stages[1].layers", "unknown 'al'; did you mean 'all'?"),
         ({"stages/1/layers/linear_1/sparsity": 2}, "stages[1].layers.linear_1.sparsity", "found 2"),
         ({"stages/1/layers/linaer_1": {}}, "stages[1].layers.linaer_1", "did you mean 'linear_1'?"),
         ({"stages/1/layers/flatten_1": {}}, "stages[1].layers.flatten_1", "it acts on linear_1, linear_2"),
-        (
-            {"stages/1/kind": "unit", "stages/1/layers/linear_2": {}},
-            "stages[1].layers.linear_2",
-            "the units of the logits layer are the classes",
-        ),
+        (UNITS | {"stages/1/layers/linear_2": {}}, "stages[1].layers.linear_2", "are the classes"),
         ({"stages/2": PRUNE | {"sparsity": 0.4}}, "stages[2].sparsity", "expected at least 0.5"),
-        (
-            {"stages/2": PRUNE | {"sparsity": 0.9, "layers": {"linear_1": {"sparsity": 0.4}}}},
-            "stages[2].layers.linear_1.sparsity",
-            "expected at least 0.5",
-        ),
-        (
-            {"stages/1/kind": "unit", "stages/2": PRUNE | {"sparsity": 0.4}},
-            "stages[2].sparsity",
-            "expected at least 0.5",
-        ),
-        (
-            {"stages/1": {"type": "repeat", "times": 2, "stages": [{"type": "repeat"}]}},
-            "stages[1].stages[0].type",
-            "unknown 'repeat'",
-        ),
+        ({"stages/2": PRUNE | {"sparsity": 0.9, "layers": {"linear_1": {"sparsity": 0.4}}}},
+         "stages[2].layers.linear_1.sparsity", "expected at least 0.5"),
+        (UNITS | {"stages/2": PRUNE | {"sparsity": 0.4}}, "stages[2].sparsity", "expected at least 0.5"),
+        ({"stages/1": {"type": "repeat", "times": 2, "stages": [{"type": "repeat"}]}},
+         "stages[1].stages[0].type", "unknown 'repeat'"),
         ({"seeds": [0, 1, 0.0]}, "seeds", "different whole numbers"),
-        ({"seeds": [-1]}, "seeds", "different whole numbers"),
         ({"sweep": {"s": []}, "stages/1/sparsity": "$s"}, "sweep.s", "a list of at least one value"),
         ({"sweep": {"s": [0, 0.0]}, "stages/1/sparsity": "$s"}, "sweep.s", "0 stands twice"),
         ({"sweep": {"s": [0.1]}}, "sweep.s", "no field mentions '$s'"),
         ({"sweep": {"share": [1]}, "data/split_seed": "$share", "stages/1/sparsity": "$shere"},
          "stages[1].sparsity", "unknown axis '$shere'; did you mean '$share'?"),
         ({"profiles": {"full": {}}}, "profiles.full", "choose another"),
-        ({"profiles": {"quick": 3}}, "profiles.quick", "expected an object, found 3"),
         ({"profiles/quick/train.epoch": 1}, "profiles.quick['train.epoch']", "did you mean 'epochs'?"),
         ({"profiles/quick/trian.epochs": 1}, "profiles.quick['trian.epochs']", "did you mean 'train.…'?"),
         ({"profiles/quick/sweep.s": [1]}, "profiles.quick['sweep.s']", "unknown axis 's'"),
@@ -185,7 +166,7 @@ def test_a_missing_file_is_told_with_the_nearest_one(write):
     "edits",
     [
         {"data/dataset": "mnsit", "net/init": "he", "stages/0/epoch": 1},
-        {"data/validation_size": 60000, "net/layers/1": CONV, "stages/2": {"type": "train", "epochs": 1, "name": "prune"}},
+        {"data/validation_size": 60000, "net/layers/1": CONV, "stages/0/name": "net"},
         {"stages/0/epoch": 1, "stages/1/sparsity": "$unknown", "net/init": "he"},
     ],
     ids=["words", "between fields", "words and axes"],
@@ -197,10 +178,8 @@ def test_three_mistakes_give_three_lines(write, edits):
     assert all(line.startswith(f"{path}: ") for line in lines)
 
 
-SWEPT = {
-    "sweep": {"x": [{"type": "sgd", "lr": 1}, {"type": "sgd", "lrr": 1, "lr": 1}]},
-    "stages/0/optimizer": "$x",
-}
+SWEPT = {"sweep": {"x": [{"type": "adam"}, {"type": "adam", "lrr": 1}]}, "stages/0/optimizer": "$x"}
+QUICK = {"sweep": {"x": [{"type": "adam"}]}, "profiles/quick/sweep.x": SWEPT["sweep"]["x"]}
 
 
 @pytest.mark.parametrize(
@@ -208,11 +187,11 @@ SWEPT = {
     [
         ({"sweep": {"s": [0.1, 1.5]}, "stages/1/sparsity": "$s"}, {}, "{path}: sweep.s[1]: "),
         (SWEPT, {}, "{path}: sweep.x[1].lrr: "),
-        (SWEPT | {"sweep": {"x": [{"type": "adam"}]}, "profiles/quick/sweep.x": SWEPT["sweep"]["x"]}, {"profile": "quick"},
-         "{path}: profiles.quick['sweep.x'][1].lrr: "),
+        (SWEPT | QUICK, {}, "{path}: profiles.quick['sweep.x'][1].lrr: "),
         ({"sweep": {"l": [[{"type": "flat"}]]}, "net/layers": "$l"}, {}, "{path}: sweep.l[0][0].type: "),
         ({"profiles/quick/train.epochs": -1}, {}, "{path}: profiles.quick['train.epochs']: "),
-        ({"profiles/quick/train.optimizer": {"type": "sgd"}}, {}, "{path}: profiles.quick['train.optimizer'].lr: "),
+        ({"profiles/quick/train.optimizer": {"type": "sgd"}}, {},
+         "{path}: profiles.quick['train.optimizer'].lr: is missing"),
         ({"sweep": {"s": [0.1]}, "stages/1/sparsity": "$s", "profiles/quick/sweep.s": []}, {},
          "{path}: profiles.quick['sweep.s']: expected a list"),
         ({"arms": {"a": {"net": {"init": "he"}}}}, {}, "{path}: arms.a.net.init: "),
@@ -220,7 +199,6 @@ SWEPT = {
         ({}, {"overrides": ["train.optimizer.lr=-1"]}, "--set train.optimizer.lr: "),
         ({}, {"overrides": ["train.epohcs=1"]}, "--set train.epohcs: unknown key; did you mean 'epochs'?"),
         ({}, {"overrides": ["trian.epochs=1"]}, "--set trian.epochs: nothing is called 'trian.epochs'"),
-        ({}, {"overrides": ["train.epochs"]}, "--set train.epochs: "),
         ({}, {"overrides": ["sweep.s=1"]}, "--set sweep.s: unknown axis 's'"),
         ({}, {"overrides": ["net.layers.9.units=1"]}, "--set net.layers.9.units: "),
         ({}, {"overrides": ["seeds=" + "1" * 5000]}, "--set seeds: "),
@@ -241,25 +219,27 @@ def places(node, path=()):
         yield from places(item, (*path, key))
 
 
+WORDS = st.sampled_from(["$x", "all", "type", "lr", "a b", ""])
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-3, 2000) | st.floats(allow_nan=False) | st.sampled_from(["$x", "all", ""]),
-    lambda item: st.lists(item, max_size=2) | st.dictionaries(st.sampled_from(["type", "lr", "a b"]), item, max_size=2),
+    st.none() | st.booleans() | st.integers(-3, 2000) | st.floats(allow_nan=False) | WORDS,
+    lambda item: st.lists(item, max_size=2) | st.dictionaries(WORDS, item, max_size=2),
     max_leaves=4,
-)  # fmt: skip
+)
+PLACES = [*places(BASE), "sweep", "sweep/x", "arms", "arms/a", "profiles", "profiles/p", "profiles/p/seeds"]
 
 
 @settings(deadline=None, max_examples=150)
-@given(
-    place=st.sampled_from([*places(BASE), "sweep", "arms", "arms/a", "profiles", "profiles/p"]), value=JSON
-)
+@given(place=st.sampled_from(PLACES), value=JSON)
 def test_whatever_stands_anywhere_loads_or_is_told(tmp_path_factory, place, value):
     path = tmp_path_factory.mktemp("fuzz") / "config.json"
     path.write_text(json.dumps(changed({place: value})))
+    lines: tuple[str, ...] = ()
     try:
-        assert load_config(path).runs
+        runs = load_config(path).runs
     except UserError as error:
-        assert error.lines
-        assert all(line.startswith(f"{path}: ") and "\n" not in line for line in error.lines)
+        runs, lines = [], error.lines
+    assert bool(runs) != bool(lines)
+    assert all(line.startswith(f"{path}: ") and "\n" not in line for line in lines)
 
 
 def resolved(path: Path, **how) -> list[dict]:
@@ -298,20 +278,18 @@ def test_a_set_means_what_the_same_value_in_the_file_means(write, override, edit
 
 
 @pytest.mark.parametrize(
-    ("override", "found"),
+    ("override", "found", "value"),
     [
-        ("seeds=7", lambda run: run.seed == 7),
-        ("net.activation=gelu", lambda run: run.net.activation == "gelu"),
-        ("net.layers.1.units=3", lambda run: run.net.layers[1].units == 3),
-        ("train.epochs=4", lambda run: run.steps[0].stage.epochs == 4),
+        ("seeds=7", lambda run: run.seed, 7),
+        ("net.activation=gelu", lambda run: run.net.activation, "gelu"),
+        ("net.layers.1.units=3", lambda run: run.net.layers[1].units, 3),
+        ("train.epochs=4", lambda run: run.steps[0].stage.epochs, 4),
     ],
 )
-def test_a_set_reaches_what_arms_have_changed(write, override, found):
-    net = {"activation": "tanh", "layers": BASE["net"]["layers"]}
-    changes = {"seeds": [0, 1, 2], "net": net, "stages": BASE["stages"]}
-    runs = load_config(write({"arms": {"plain": {}, "own": changes}}), overrides=[override]).runs
-    assert {run.arm for run in runs} == {"plain", "own"}
-    assert all(map(found, runs))
+def test_a_set_reaches_what_arms_have_changed(write, override, found, value):
+    own = {"seeds": [0, 1], "net": BASE["net"] | {"activation": "tanh"}, "stages": BASE["stages"]}
+    runs = load_config(write({"arms": {"plain": {}, "own": own}}), overrides=[override]).runs
+    assert {(run.arm, found(run)) for run in runs} == {("plain", value), ("own", value)}
 
 
 @pytest.mark.parametrize(
@@ -335,10 +313,8 @@ def test_an_axis_may_stand_anywhere_and_means_its_values(write, place, values):
 
 
 def test_arms_merge_objects_replace_lists_and_join_only_the_axes_they_mention(write):
-    arms = {
-        "same": {},
-        "other": {"net": {"init": "glorot_normal"}, "stages": [{"type": "train", "epochs": "$e"}]},
-    }
+    other = {"net": {"init": "glorot_normal"}, "stages": [{"type": "train", "epochs": "$e"}]}
+    arms = {"same": {}, "other": other}
     axes = {"s": [0.1, 0.2, 0.3], "e": [1, 2]}
     runs = load_config(write({"arms": arms, "sweep": axes, "stages/1/sparsity": "$s", "seeds": [0]})).runs
     assert [run.axes for run in runs] == [{"s": 0.1}, {"s": 0.2}, {"s": 0.3}, {"e": 1}, {"e": 2}]
@@ -361,32 +337,23 @@ def test_a_shipped_config_fits_the_schema_and_loads_in_every_profile(path):
 
 
 @pytest.mark.parametrize(
-    "edits",
-    [
-        {"stages/0/epohcs": 1},
-        {"sedes": [0]},
-        {"net/activation": "rleu"},
-        {"net/layers/1/units": "many"},
-        {"stages/1/sparsity": 1.5},
-    ],
+    "edit",
+    [("stages/0/epohcs", 1), ("sedes", [0]), ("net/activation", "rleu"), ("stages/1/sparsity", 1.5)],
 )
-def test_the_schema_lets_an_editor_see_a_mistake(edits):
+def test_the_schema_lets_an_editor_see_a_mistake(edit):
     Draft202012Validator.check_schema(json_schema())
     schema = Draft202012Validator(json_schema())
     assert schema.is_valid(BASE)
     assert schema.is_valid(changed({"stages/1/sparsity": "$s", "net/layers": "$layers"}))
-    assert not schema.is_valid(changed(edits))
+    assert not schema.is_valid(changed(dict([edit])))
 
 
-MODELS = [
-    item for item in vars(helpers.config).values() if isinstance(item, type) and issubclass(item, Vocabulary)
-]
+MODELS = [m for m in vars(helpers.config).values() if isinstance(m, type) and issubclass(m, Vocabulary)]
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
 def test_every_word_of_the_vocabulary_is_explained(model):
     """A type is explained by its class."""
+    fields = model.model_fields.items()
     assert model.__doc__
-    assert [
-        name for name, field in model.model_fields.items() if name != "type" and not field.description
-    ] == []
+    assert [name for name, field in fields if name != "type" and not field.description] == []

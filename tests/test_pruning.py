@@ -146,11 +146,12 @@ def test_sparsity_0_changes_nothing_even_where_all_weights_are_equal(kind, scope
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
+@pytest.mark.parametrize("criterion", ["magnitude", "random"])
 @pytest.mark.parametrize("kind", LAYERS)
-def test_what_is_pruned_stays_pruned_whatever_its_score(kind):
+def test_what_is_pruned_stays_pruned_whatever_its_score(kind, criterion):
     network = pruned(MaskedBodyBuilder(CNN), kind=kind, criterion="random", sparsity=0.5)
     first = network.masks()
-    pruned(network, kind=kind, sparsity=0.8)
+    pruned(network, kind=kind, criterion=criterion, seed=1, sparsity=0.8)
     assert all((mask.weight <= first[name].weight).all() for name, mask in network.masks().items())
     assert all((mask.unit <= first[name].unit).all() for name, mask in network.masks().items())
     assert network.sparsity() > 0
@@ -251,17 +252,18 @@ def kept(network: MaskedBodyBuilder) -> Tensor:
     return torch.cat([mask.weight.flatten() for mask in network.masks().values()])
 
 
+@pytest.mark.parametrize("criterion", ["random", "shuffle"])
 @pytest.mark.parametrize("kind", LAYERS)
-def test_random_pruning_follows_its_seed_and_not_the_weights(kind):
-    words = {"kind": kind, "criterion": "random", "sparsity": 0.5}
-    one, same, other = (
-        kept(pruned(MaskedBodyBuilder(CNN, seed=init), seed=seed, **words))
-        for init, seed in ((0, 0), (1, 0), (0, 1))
-    )
-    assert torch.equal(one, same)
-    assert not torch.equal(one, other)
-    by_magnitude = kept(pruned(MaskedBodyBuilder(CNN), kind=kind, sparsity=0.5))
-    assert not torch.equal(one, by_magnitude)
+def test_random_places_follow_the_seed_and_not_the_weights(kind, criterion):
+    def places(init: int, seed: int, criterion: str = criterion) -> Tensor:
+        return kept(
+            pruned(MaskedBodyBuilder(CNN, seed=init), seed=seed, kind=kind, criterion=criterion, rate=0.5)
+        )
+
+    assert torch.equal(places(0, 0), places(0, 0))
+    assert not torch.equal(places(0, 0), places(0, 1))
+    assert not torch.equal(places(0, 0), places(0, 0, "magnitude"))
+    assert torch.equal(places(0, 0), places(1, 0)) == (criterion == "random")
 
 
 @pytest.mark.parametrize("amount", [{}, {"sparsity": 0.7}, {"rate": 0.4}], ids=str)
@@ -286,6 +288,7 @@ def test_shuffle_keeps_each_layers_count_at_other_places_and_revives_from_the_re
     for name, layer in network.weighted().items():
         assert torch.equal(layer.weight, dense[f"layers.{name}.weight"] * layer.weight_mask)
         assert torch.equal(layer.weight != 0, layer.weight_mask), "what came back is not 0"
+        assert kind == "weight" or torch.equal(layer.weight_mask.flatten(1).all(1), layer.unit_mask)
 
 
 def test_shuffling_weights_keeps_their_count_beside_pruned_units():

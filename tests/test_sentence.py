@@ -139,6 +139,8 @@ def changed(place: str, value: object) -> dict:
         ("seeds", [0, 1]),
         ("arms", {"only": {}}),
         ("stages/0/batch_size", 128.0),
+        ("stages/0/checkpoint_epochs", 7),
+        ("stages/0/checkpoint_epochs", None),
         ("net/activation", "relu"),
     ],
 )
@@ -186,7 +188,7 @@ def repeated(stages: list[dict], times: int = 3) -> dict:
     return BASE | {"stages": [{"type": "repeat", "times": times, "stages": stages}]}
 
 
-@pytest.mark.parametrize("sparsity", [0, 0.5, 0.8, 0.973, 1])
+@pytest.mark.parametrize("sparsity", [0, 0.5, 1 / 3, 0.973, 1])
 def test_copy_i_of_n_prunes_on_the_way_to_exactly_the_last_sparsity(runs_of, sparsity):
     layers = {"linear_2": {"sparsity": 0.4}, "linear_1": {"rate": 0.5}}
     stage = {"type": "prune", "kind": "weight", "sparsity": sparsity, "layers": layers}

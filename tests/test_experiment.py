@@ -1,0 +1,353 @@
+"""Experiments: what is there is loaded, the rest is computed, and every table is the same to the last bit."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from helpers.config import DataConfig
+from helpers.data import load_dataset
+from helpers.errors import UserError
+from helpers.experiment import load_network, run_experiment
+from helpers.logger import Log, Record, read_log, write_log
+from helpers.train_dojo import evaluate
+from helpers.utils import load_log
+
+TRAIN = {"type": "train", "epochs": 1, "batch_size": 100}
+PRUNE = {"type": "prune", "kind": "weight", "sparsity": "$sparsity"}
+ARMS = {"prune": {}, "retrain": {"stages": [TRAIN, PRUNE, TRAIN]}, "dense": {"stages": [TRAIN]}}
+QUICK = {"seeds": [0], "sweep.sparsity": [0.5]}
+COLUMNS = (
+    "experiment arm seed run stage stage_name round status sweep.sparsity val_loss val_accuracy test_loss "
+    "test_accuracy test_errors sparsity sparsity_all effective_sparsity params macs epochs train_flops wall_s"
+)
+CURVES = "run seed stage step epoch lr train_loss train_accuracy val_loss val_accuracy test_loss test_accuracy wall_s"
+
+
+@dataclass
+class Finished:
+    """An experiment that has run once, from the command line."""
+
+    config: Path
+    out: Path
+    words: str
+    """What it said."""
+
+    @property
+    def log(self) -> Path:
+        return self.out / "logs" / "tiny.hdf5"
+
+
+@pytest.fixture(scope="module")
+def original(tiny, write_config, command_line, scheduler, tmp_path_factory) -> Finished:
+    config = write_config(tiny(arms=ARMS, profiles={"quick": QUICK}))
+    out = tmp_path_factory.mktemp("out")
+    said = command_line(config, "--out", out, "--scheduler", scheduler)
+    assert said.returncode == 0, said.stderr
+    assert "Traceback" not in said.stdout + said.stderr
+    return Finished(config, out, said.stdout)
+
+
+@pytest.fixture
+def finished(original: Finished, tmp_path: Path) -> Finished:
+    """A copy of its output, to change at will."""
+    shutil.copytree(original.out, tmp_path / "out")
+    return Finished(original.config, tmp_path / "out", original.words)
+
+
+@pytest.fixture
+def run(scheduler: str) -> Callable[..., Any]:
+    """run_experiment on the shared workers."""
+    return partial(run_experiment, scheduler=scheduler)
+
+
+# The command line
+
+
+def test_it_says_what_it_did_and_where_the_log_is(original: Finished) -> None:
+    # A base for each of 2 seeds, which 3 arms share, and a retraining for each of their 3 sparsities.
+    assert original.words.splitlines()[-1] == (
+        f"tiny (full): 14 runs, 0 loaded, 14 computed, 8 train stages trained → {original.log}"
+    )
+    assert original.log.exists()
+
+
+def test_the_same_command_again_loads_everything_and_leaves_the_log_untouched(
+    original: Finished, command_line: Callable
+) -> None:
+    before, changed = original.log.read_bytes(), original.log.stat().st_mtime_ns
+    said = command_line(original.config, "--out", original.out)
+    assert said.returncode == 0
+    assert "14 loaded, 0 computed, 0 train stages trained" in said.stdout
+    assert said.stderr == ""
+    assert (original.log.read_bytes(), original.log.stat().st_mtime_ns) == (before, changed)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words", "lines"),
+    [
+        (
+            {"stages": [TRAIN | {"epoch": 1}, PRUNE]},
+            [],
+            ["stages[0].epoch: unknown key; did you mean 'epochs'?"],
+        ),
+        (
+            {"seeds": [-1], "sweep": {"sparsity": [2]}, "data": {"dataset": "minst"}},
+            [],
+            ["seeds: ", "sweep.sparsity[0]: ", "data.dataset: "],
+        ),
+        ({}, ["--profile", "quik"], ["profiles: unknown profile 'quik'"]),
+    ],
+)
+def test_mistakes_are_told_a_line_each_before_anything_runs(
+    tiny, write_config, command_line, tmp_path: Path, changes: dict, words: list[str], lines: list[str]
+) -> None:
+    config = write_config(tiny(**changes))
+    said = command_line(config, "--out", tmp_path / "out", *words)
+    assert said.returncode == 2
+    assert said.stdout == ""
+    found = said.stderr.splitlines()
+    assert len(found) == len(lines)
+    for line in lines:
+        assert any(text.startswith(f"{config}: {line}") for text in found), said.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_profile_and_set_change_what_runs_and_where_it_goes(
+    finished: Finished, command_line: Callable, scheduler: str
+) -> None:
+    before = finished.log.read_bytes()
+    said = command_line(
+        finished.config, "--profile", "quick", "--set", "train.optimizer.lr=0.01", "seeds=7",
+        "--out", finished.out, "--scheduler", scheduler,
+    )  # fmt: skip
+    assert said.returncode == 0, said.stderr
+    found = load_log(finished.out / "logs" / "quick" / "tiny.hdf5")
+    assert (found.profile, set(found.results["seed"])) == ("quick", {7})
+    assert set(found.results["sweep.sparsity"].dropna()) == {0.5}
+    assert set(found.curves.loc[found.curves["stage"] == 0, "lr"]) == {0.01}
+    assert finished.log.read_bytes() == before
+
+
+# Tables
+
+
+def test_tables_have_the_columns_that_figures_rely_on(original: Finished) -> None:
+    found = load_log(original.log)
+    assert set(COLUMNS.split()) <= set(found.results.columns)
+    assert list(found.curves.columns) == CURVES.split()
+    rows = found.results
+    assert set(rows["experiment"]) == {"tiny"}
+    assert set(rows["status"]) == {"ok"}
+    assert rows.groupby("arm").size().to_dict() == {"prune": 2 * 3 * 2, "retrain": 2 * 3 * 3, "dense": 2}
+    assert len(found.final()) == 14
+    assert (found.final().groupby("arm")["stage"].unique().str[0]).to_dict() == {
+        "prune": 1, "retrain": 2, "dense": 0,
+    }  # fmt: skip
+    assert rows["test_errors"].equals(((1 - rows["test_accuracy"]) * 10_000).round().astype(int))
+    assert not found.curves.duplicated(["run", "stage", "step"]).any()
+
+
+def test_an_axis_is_empty_where_the_arm_has_not_joined_it(original: Finished) -> None:
+    rows = load_log(original.log).results
+    joined = rows.groupby("arm")["sweep.sparsity"].agg(lambda values: set(values.dropna()))
+    assert joined.to_dict() == {"prune": {0, 0.5, 0.9}, "retrain": {0, 0.5, 0.9}, "dense": set()}
+    last = rows[(rows["arm"] == "prune") & (rows["stage"] == 1)]
+    assert last["sparsity"].tolist() == pytest.approx(last["sweep.sparsity"].tolist(), abs=1e-4)
+
+
+def test_a_shared_prefix_is_one_result_and_costs_add_up_along_a_run(original: Finished) -> None:
+    rows = load_log(original.log).results
+    first = rows[rows["stage"] == 0]
+    assert first.groupby("seed")["result"].nunique().to_dict() == {0: 1, 1: 1}
+    assert first.groupby("seed")["wall_s"].nunique().to_dict() == {0: 1, 1: 1}
+    retrain = rows[rows["arm"] == "retrain"].groupby("run")
+    assert retrain["epochs"].apply(list).tolist() == 6 * [[1, 1, 2]]
+    assert retrain["wall_s"].apply(lambda times: times.is_monotonic_increasing).all()
+    assert retrain["train_flops"].apply(lambda flops: flops.iloc[2] == 2 * flops.iloc[0]).all()
+
+
+def test_another_clone_finds_the_same_to_the_last_bit(
+    original: Finished, run: Callable, same_tables: Callable, tmp_path: Path
+) -> None:
+    found = run(original.config, out=tmp_path)
+    assert found.computed == 14
+    same_tables(found, load_log(original.log))
+
+
+def test_load_log_gives_what_the_call_returned(
+    tiny, write_config, run: Callable, same_tables: Callable, tmp_path: Path
+) -> None:
+    stages = [TRAIN | {"epochs": "$epochs", "log_every": 7}, PRUNE | {"sparsity": 0.5}]
+    config = write_config(tiny(stages=stages, sweep={"epochs": [0, 1, 2]}, data={"dataset": "mnist",
+                               "train_size": 1000, "validation_size": 0}))  # fmt: skip
+    found = run(config, out=tmp_path)
+    for loaded in (load_log(found.path), run(config, out=tmp_path)):
+        same_tables(found, loaded)
+        pd.testing.assert_series_equal(loaded.results["wall_s"], found.results["wall_s"], check_exact=True)
+    assert found.curves["step"].dtype == int
+    assert found.results["val_accuracy"].isna().all()
+    assert found.curves["val_loss"].isna().all()
+    assert found.results["test_accuracy"].notna().all()
+
+
+# Later calls
+
+
+def test_rows_follow_the_config_as_it_is_now(
+    finished: Finished, run: Callable, same_tables: Callable
+) -> None:
+    before = load_log(finished.log)
+    less = run(finished.config, overrides=["seeds=[1]", "sweep.sparsity=[0.9]"], out=finished.out)
+    assert (less.computed, less.loaded) == (0, 3)
+    assert len(less.results) == 2 + 3 + 1
+    same_tables(load_log(finished.log), less)
+    more = run(finished.config, overrides=["sweep.sparsity=[0, 0.5, 0.9, 0.7]"], out=finished.out)
+    assert (more.computed, more.loaded, more.trained) == (4, 14, 2)
+    again = run(finished.config, out=finished.out)
+    assert again.computed == 0
+    same_tables(again, before)
+
+
+def test_what_decides_nothing_recomputes_nothing(finished: Finished, run: Callable, tmp_path: Path) -> None:
+    words = json.loads(finished.config.read_text())
+    words["description"], words["stages"][0]["name"] = "said otherwise", "base"
+    words["net"]["layers"][1]["name"] = "hidden"
+    (tmp_path / "tiny.json").write_text(json.dumps(words))
+    found = run(tmp_path / "tiny.json", out=finished.out)
+    assert (found.loaded, found.computed) == (14, 0)
+    assert "base" in set(found.results["stage_name"])
+
+
+def test_force_computes_everything_again(
+    finished: Finished, run: Callable, same_tables: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = load_log(finished.log)
+    found = run(finished.config, out=finished.out, force=True)
+    assert (found.loaded, found.computed, found.trained) == (0, 14, 8)
+    same_tables(found, before)
+    assert not found.results["wall_s"].equals(before.results["wall_s"])
+
+
+def test_weights_that_are_not_in_the_cache_are_computed_again_and_compared(
+    finished: Finished, run: Callable, capsys: pytest.CaptureFixture
+) -> None:
+    before = load_log(finished.log).results
+    shutil.rmtree(finished.out / "networks")
+    assert run(finished.config, out=finished.out).computed == 0  # tables need no weights
+    capsys.readouterr()
+    found = run(finished.config, overrides=["sweep.sparsity=[0, 0.5, 0.9, 0.7]"], out=finished.out)
+    assert found.computed == 4
+    lines = [line for line in capsys.readouterr().out.splitlines() if "weights were not in the cache" in line]
+    assert [line.split(": ")[0] for line in sorted(lines)] == sorted(
+        before[before["stage"] == 0]["result"].unique()
+    )
+    assert all(line.endswith("computed again: same as the record") for line in lines)
+
+
+def test_a_record_that_another_machine_made_stays_and_the_difference_is_told(
+    finished: Finished, run: Callable, capsys: pytest.CaptureFixture
+) -> None:
+    log = read_log(finished.log)
+    key = load_log(finished.log).results["result"].iloc[0]
+    row = log.records[key].row | {"test_errors": 4321}
+    log.records[key] = Record(row, log.records[key].curves, log.records[key].arrays, log.records[key].config)
+    write_log(finished.log, log)
+    shutil.rmtree(finished.out / "networks")
+    found = run(finished.config, overrides=["seeds=[0]", "sweep.sparsity=[0.7]"], out=finished.out)
+    assert "the record has 4321 and stays" in capsys.readouterr().out
+    assert found.results.loc[found.results["result"] == key, "test_errors"].unique() == [4321]
+
+
+# Networks
+
+
+@pytest.mark.parametrize("is_cached", [True, False])
+def test_load_network_gives_the_network_of_the_row(
+    original: Finished, tmp_path: Path, is_cached: bool, capsys: pytest.CaptureFixture
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(original.out, out)
+    row = load_log(original.log).final().query("arm == 'retrain' and seed == 1").iloc[-1]
+    expected = load_network(row["run"], out).state_dict()
+    if not is_cached:
+        shutil.rmtree(out / "networks")
+    torch.set_num_threads(2)  # as in a notebook; results are those of one thread all the same
+    try:
+        network = load_network(row["run"], out)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    data = load_dataset(DataConfig(dataset="mnist", train_size=1000, validation_size=500))
+    assert not network.training
+    assert evaluate(network, data.test).errors == row["test_errors"]
+    assert network.sparsity() == row["sparsity"] == pytest.approx(0.9, abs=1e-4)
+    assert all(value.equal(expected[key]) for key, value in network.state_dict().items())
+    assert ("computed again: same as the record" in capsys.readouterr().out) == (not is_cached)
+
+
+def test_an_unknown_run_is_a_user_error(original: Finished) -> None:
+    with pytest.raises(UserError, match="^0123456789abcdef: expected a run's hash that a log under .* knows"):
+        load_network("0123456789abcdef", original.out)
+
+
+# Divergence
+
+DIVERGING = {
+    "stages": [TRAIN | {"optimizer": {"type": "sgd", "lr": "$lr"}}, PRUNE | {"sparsity": 0.5}, TRAIN],
+    "sweep": {"lr": [1e30, 0.1]},
+    "seeds": [0],
+}
+
+
+def test_a_run_that_diverges_is_recorded_and_the_others_go_on(
+    tiny, write_config, run: Callable, same_tables: Callable, tmp_path: Path
+) -> None:
+    config = write_config(tiny(**DIVERGING))
+    found = run(config, out=tmp_path)
+    assert found.failed == {}
+    status = found.results.groupby("sweep.lr")["status"].apply(list).to_dict()
+    assert status == {1e30: 3 * ["diverged"], 0.1: 3 * ["ok"]}
+    last = found.results[found.results["sweep.lr"] == 1e30]
+    assert last["test_loss"].isna().all() or (last["test_loss"].abs() > 1e6).any()
+    assert last["test_errors"].isna().tolist() == [False, True, True]
+    again = run(config, out=tmp_path)
+    assert (again.loaded, again.computed, again.trained) == (2, 0, 0)
+    shutil.rmtree(tmp_path / "networks")
+    fresh_clone = run(config, out=tmp_path)
+    assert (fresh_clone.loaded, fresh_clone.computed, fresh_clone.trained) == (2, 0, 0)
+    same_tables(fresh_clone, found)
+
+
+def test_a_run_that_diverges_in_its_very_last_step_ends_nobody_elses(
+    tiny, write_config, run: Callable, tmp_path: Path
+) -> None:
+    stages = [
+        TRAIN | {"optimizer": {"type": "sgd", "lr": "$lr"}, "steps": 2, "epochs": None},
+        *DIVERGING["stages"][1:],
+    ]
+    found = run(write_config(tiny(**DIVERGING | {"stages": stages})), out=tmp_path)
+    status = found.results.groupby("sweep.lr")["status"].apply(list).to_dict()
+    assert status == {1e30: 3 * ["diverged"], 0.1: 3 * ["ok"]}
+
+
+def test_a_log_without_records_of_failed_runs_reads_as_failed(tmp_path: Path) -> None:
+    runs = [
+        {
+            "arm": "main",
+            "seed": 0,
+            "axes": {},
+            "steps": [["a", "train", "train", 0], ["b", "prune", "prune", 0]],
+        }
+    ]
+    plan = {"experiment": "x", "profile": "full", "axes": [], "net": [], "runs": runs}
+    write_log(tmp_path / "x.hdf5", Log({"a": Record({"status": "ok", "test_errors": 3})}, plan))
+    found = load_log(tmp_path / "x.hdf5")
+    assert found.results["status"].tolist() == ["ok", "failed"]

@@ -1,0 +1,124 @@
+"""What the repository shows is what its logs hold, and its rooms stand as they are drawn."""
+
+import ast
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from helpers.expansion import load_config
+from helpers.logger import read_log
+from helpers.planning import ROOT
+from helpers.report import BLOCK, README, readme_tables, with_tables
+
+NOTEBOOK = ROOT / "prune_playground.ipynb"
+CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.json") if path.name != "schema.json")
+
+
+def code_cells() -> list[dict]:
+    return [cell for cell in nbformat.read(NOTEBOOK, as_version=4).cells if cell["cell_type"] == "code"]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_committed_log_holds_every_result_of_its_config(path):
+    log = read_log(ROOT / "logs" / f"{path.stem}.hdf5")
+    wanted = {key for run in load_config(path).runs for key in run.hashes}
+    missing = wanted - set(log.records)
+    assert not missing, f"python -m helpers.experiment {path} would compute {len(missing)} results"
+
+
+def test_readme_shows_the_tables_that_the_logs_give():
+    text = README.read_text()
+    assert len(BLOCK.findall(text)) == text.count("<!-- table ") > 0
+    assert with_tables(text, readme_tables()) == text, "stale: make readme"
+
+
+def test_the_config_in_readme_runs(tmp_path):
+    blocks = re.findall(r"```json\n(.*?)```", README.read_text(), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        (tmp_path / "example.json").write_text(block)
+        assert load_config(tmp_path / "example.json").runs
+        assert load_config(tmp_path / "example.json", "quick").runs
+
+
+def test_every_path_that_readme_links_to_exists():
+    links = re.findall(r"\]\((?!http)([^)]+)\)", README.read_text())
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_notebook_is_committed_executed_from_a_clean_kernel():
+    cells = code_cells()
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert not [output for output in outputs if output["output_type"] == "error"]
+    printed = "".join(output.get("text", "") for output in outputs)
+    for config in ("mlp_oneshot", "lenet5_oneshot", "cnn8_oneshot"):
+        assert re.search(rf"{config} \(full\): \d+ runs, \d+ loaded, 0 computed", printed)
+
+
+def test_notebook_cells_are_short_and_define_nothing():
+    for cell in code_cells():
+        assert len(cell["source"].splitlines()) <= 20
+        definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+        assert not [node for node in ast.walk(ast.parse(cell["source"])) if isinstance(node, definitions)]
+
+
+def test_run_all_in_a_fresh_clone_loads_everything(tmp_path):
+    """Without networks/, under the full profile, in a copy of what is committed."""
+    for name in ("helpers", "configs", "logs"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("quick", "__pycache__"))
+    shutil.copytree(ROOT / "data", tmp_path / "data")
+    shutil.copy(NOTEBOOK, tmp_path)
+    command = [sys.executable, "-m", "helpers.run_notebook", "--profile", "full"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    counts = re.findall(r"(\d+) runs, (\d+) loaded, 0 computed", done.stdout)
+    assert counts
+    assert all(runs == loaded for runs, loaded in counts)
+    for figure in ("base_learning_curves", "prune_mlp", "prune_cnn", "overview_viz"):
+        assert (tmp_path / "figures" / f"{figure}.png").exists()
+        assert (tmp_path / "figures" / f"{figure}.pdf").exists()
+
+
+def test_imports_run_downwards_only():
+    """No circle among the rooms, and logs and tables know no training."""
+    imports = {}
+    for path in (ROOT / "helpers").glob("*.py"):
+        tree = ast.parse(path.read_text())
+        found = [
+            node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == 1
+        ]
+        imports[path.stem] = set(found)
+
+    def below(room: str, above: tuple[str, ...] = ()) -> set[str]:
+        assert room not in above, f"circle: {' → '.join((*above, room))}"
+        return set().union(*({name} | below(name, (*above, room)) for name in imports[room]))
+
+    for room in imports:
+        below(room)
+    for room in ("logger", "utils"):
+        assert not below(room) & {"train_dojo", "stages", "pruning", "tasks", "engine", "experiment"}
+    assert below("config") == set()
+
+
+def test_shipped_configs_say_what_they_ask():
+    for path in CONFIGS:
+        words = json.loads(path.read_text())
+        assert words["description"]
+        assert words["$schema"] == "schema.json"
+        assert "quick" in words["profiles"]
+
+
+def test_the_notebook_shows_no_path_of_a_machine():
+    """Its outputs are the same wherever they were made."""
+    printed = json.dumps([cell["outputs"] for cell in code_cells() if cell["outputs"]])
+    assert "logs/mlp_oneshot.hdf5" in printed
+    assert not re.search(
+        r"[\s\"](/[\w.-]+){2,}", re.sub(r'"(image|application)/[^"]*": "[^"]*"', "", printed)
+    )
