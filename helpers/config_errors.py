@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from .config import DATASETS, PruneStage, Sentence
+from .config import DATASETS, PruneAmount, PruneStage, Sentence
 from .sentence import Loc, expand_repeats
 from .shapes import ShapeError, layer_names, layer_shapes, prunable_names
 
@@ -30,7 +30,15 @@ def nearest(word: Any, valid: list[str]) -> str:
 
 def validation_mistakes(error: ValidationError) -> list[tuple[Loc, str]]:
     """Place and message of every mistake that pydantic found in a sentence."""
-    return [_mistake(item) for item in error.errors(include_url=False)]
+    items = error.errors(include_url=False)
+    return [_mistake(item) for item in items if not _is_other_option(item)]
+
+
+def _is_other_option(item: dict[str, Any]) -> bool:
+    """Whether a word or an object may stand there, and this is about the one that does not."""
+    tag = str(item["loc"][-1]) if item["loc"] else ""
+    is_word = isinstance(item["input"], str)
+    return (tag.startswith("literal[") and not is_word) or (tag.startswith("dict[") and is_word)
 
 
 @cache
@@ -113,11 +121,6 @@ def short(value: Any) -> str:
 def cross_mistakes(sentence: Sentence) -> list[tuple[Loc, str]]:
     """Mistakes between fields that are each valid: shapes that do not fit, stages that cannot act."""
     mistakes: list[tuple[Loc, str]] = []
-    try:
-        layer_shapes(sentence.net, sentence.data.dataset)
-    except ShapeError as error:
-        place = ("net", "layers", error.index)
-        return [((*place, error.field) if error.field else place, str(error))]
     data, size = sentence.data, DATASETS[sentence.data.dataset][2]
     if data.validation_size >= size:
         mistakes.append(
@@ -134,6 +137,16 @@ def cross_mistakes(sentence: Sentence) -> list[tuple[Loc, str]]:
                 f"expected at most the {left} that validation leaves, found {data.train_size}",
             )
         )
+    try:
+        layer_shapes(sentence.net, sentence.data.dataset)
+    except ShapeError as error:
+        place = ("net", "layers", error.index)
+        return [*mistakes, ((*place, error.field) if error.field else place, str(error))]
+    last = len(sentence.net.layers) - 1
+    activation = sentence.net.layers[last].activation
+    if activation not in (None, "identity"):
+        text = f"expected none after the logits, found {activation!r}"
+        mistakes.append((("net", "layers", last, "activation"), text))
     reached: dict[tuple[str, str], float] = {}
     for step in expand_repeats(sentence.stages):
         if isinstance(step.stage, PruneStage):
@@ -152,6 +165,8 @@ def _prune_mistakes(
         return [(("kind",), "'filter' needs a conv2d layer, and this net has none")]
     if stage.kind == "unit" and not names:
         return [(("kind",), "'unit' needs a linear layer before the logits, and this net has none")]
+    if stage.kind == "weight" and not names and not stage.layers:
+        return [(("kind",), f"expected 'layers' to name {logits!r}: this net has no other layer to prune")]
     overrides = {} if stage.layers == "all" else stage.layers
     for name in overrides:
         valid = names + ([logits] if stage.kind == "weight" else [])
@@ -170,20 +185,23 @@ def _prune_mistakes(
             (("layers",), f"the units of the logits layer are the classes: no {stage.kind} pruning of 'all'")
         )
     for name in [*names, logits]:
-        amount = overrides.get(name, stage)
-        asked = amount.sparsity if amount.sparsity is not None else stage.sparsity
-        if asked is None or amount.rate is not None or stage.scope == "global":
+        own = name in overrides and overrides[name] != PruneAmount()
+        amount = overrides[name] if own else stage
+        if amount.sparsity is None or (stage.scope == "global" and not own):
             continue
         if name == logits and not (stage.layers == "all" or logits in overrides):
             continue
         before = reached.get((stage.kind, name), 0.0)
-        if asked < before:
-            mistakes.append(
-                (
-                    ("sparsity",),
-                    f"expected at least {before:g}, which an earlier stage pruned, found {asked:g}",
-                )
-            )
-            break
-        reached[stage.kind, name] = asked
+        if amount.sparsity < before:
+            place = ("layers", name, "sparsity") if own else ("sparsity",)
+            text = f"expected at least {before:g}, which an earlier stage pruned, found {amount.sparsity:g}"
+            mistakes += [(place, text)] if (place, text) not in mistakes else []
+            continue
+        reached[stage.kind, name] = amount.sparsity
+        if stage.kind != "weight":
+            # A pruned unit takes its weights with it.
+            layer = sentence.net.layers[layer_names(sentence.net).index(name)]
+            units = layer.units if layer.type == "linear" else layer.filters
+            share = round(amount.sparsity * units) / units
+            reached["weight", name] = max(share, reached.get(("weight", name), 0.0))
     return mistakes

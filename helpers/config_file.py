@@ -37,12 +37,13 @@ def read_json(path: Path) -> dict[str, Any]:
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.json")], n=1)
         hint = f"; did you mean {str(path.parent / near[0])!r}?" if near else ""
         raise UserError(f"{path}: expected a config file, found nothing there{hint}") from None
-    except (OSError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"{path}: expected a JSON file, could not read it: {error}") from None
     except json.JSONDecodeError as error:
         raise UserError(
             f"{path}: line {error.lineno}, column {error.colno}: not valid JSON: {error.msg}"
         ) from None
+    except (OSError, RecursionError, ValueError) as error:
+        # A ValueError is text that is not UTF-8, or a number of more digits than Python reads.
+        raise UserError(f"{path}: expected a JSON file, could not read it: {error}") from None
     if not isinstance(raw, dict):
         raise UserError(f"{path}: expected an object, found {short(raw)}")
     return raw
@@ -52,6 +53,9 @@ def outline_mistakes(raw: dict[str, Any]) -> list[str]:
     """Mistakes in the keys of the file and in the form of sweep, arms and profiles."""
     keys = [info.alias or name for name, info in ConfigFile.model_fields.items()]
     mistakes = [f"{key}: unknown key" + nearest(key, keys) for key in raw if key not in keys]
+    for key in ("$schema", "description"):
+        if not isinstance(raw.get(key, ""), str):
+            mistakes.append(f"{key}: expected a text, found {short(raw[key])}")
     for key in ("sweep", "arms", "profiles"):
         if not isinstance(raw.get(key, {}), dict):
             mistakes.append(f"{key}: expected an object, found {short(raw[key])}")
@@ -60,7 +64,7 @@ def outline_mistakes(raw: dict[str, Any]) -> list[str]:
             if not WORD.fullmatch(name):
                 mistakes.append(f"{key}: expected a name of letters, digits and _, found {name!r}")
             if key == "sweep":
-                mistakes += axis_mistakes(name, item)
+                mistakes += [f"sweep.{name}: {text}" for text in axis_mistakes(item)]
             elif not isinstance(item, dict):
                 mistakes.append(f"{key}.{name}: expected an object, found {short(item)}")
             elif key == "arms":
@@ -75,10 +79,10 @@ def outline_mistakes(raw: dict[str, Any]) -> list[str]:
     return mistakes
 
 
-def axis_mistakes(name: str, values: Any) -> list[str]:
+def axis_mistakes(values: Any) -> list[str]:
     """Mistakes of one axis of the sweep."""
     if not isinstance(values, list) or not values:
-        return [f"sweep.{name}: expected a list of at least one value, found {short(values)}"]
+        return [f"expected a list of at least one value, found {short(values)}"]
     texts = [json.dumps(whole(value), sort_keys=True) for value in values]
     twice = sorted({text for text in texts if texts.count(text) > 1})
-    return [f"sweep.{name}: {text} stands twice; keep one" for text in twice]
+    return [f"{text} stands twice; keep one" for text in twice]

@@ -81,7 +81,7 @@ def _literal(text: str) -> Any:
     """The value of a --set: JSON, or else the text itself."""
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (RecursionError, ValueError):
         return text
 
 
@@ -98,7 +98,7 @@ class _Draft:
         """Set `stage.field…`, `data.…`, `net.…`, `seeds` or `sweep.axis` to a value."""
         head, *rest = key.split(".")
         if head == "seeds" and not rest:
-            targets: list[Loc] = [("seeds",)]
+            targets = self._owners((head,))
             value = value if isinstance(value, list) else [value]
         elif head == "sweep" and len(rest) == 1:
             if rest[0] not in self.raw.get("sweep", {}):
@@ -107,9 +107,9 @@ class _Draft:
                 return
             targets, rest = [("sweep", rest[0])], []
             value = value if isinstance(value, list) else [value]
-            self.mistakes += [f"{label}: {text}" for text in axis_mistakes("", value)]
+            self.mistakes += [f"{label}: {text}" for text in axis_mistakes(value)]
         elif head in ("data", "net") and rest:
-            targets = [(head,)]
+            targets = self._owners((head, *rest))
         else:
             names = self._stage_places()
             targets = [loc for loc, name in names if name == head]
@@ -126,6 +126,11 @@ class _Draft:
                 return
         for target in targets:
             self._assign((*target, *(int(part) if part.isdigit() else part for part in rest)), value, label)
+
+    def _owners(self, place: Loc) -> list[Loc]:
+        """Where the first part of a place stands: in the file, and in each arm that decides what is there."""
+        arms = self.raw.get("arms", {}).items()
+        return [place[:1], *(("arms", arm, place[0]) for arm, changes in arms if _decides(changes, place))]
 
     def _stage_places(self) -> list[tuple[Loc, str]]:
         """Every named stage of the file, those of arms too."""
@@ -173,15 +178,14 @@ class _Draft:
             for loc, axis in unknown:
                 text = f"unknown axis '${axis}'" + nearest(f"${axis}", [f"${name}" for name in sweep])
                 self._mistake(loc, text, moved, {})
-            if unknown:
-                continue
             joined = [axis for axis in sweep if any(axis == name for _, name in holes)]
             for choice in itertools.product(*(range(len(sweep[axis])) for axis in joined)):
                 index = dict(zip(joined, choice, strict=True))
                 values = {axis: sweep[axis][i] for axis, i in index.items()}
-                filled = _fill(variant, (), {loc: values[axis] for loc, axis in holes})
-                taken = {loc: f"sweep.{axis}[{index[axis]}]" for loc, axis in holes}
-                yield from self._sentence_runs(arm, values, seeds, filled, moved, taken)
+                filled = _fill(variant, (), {loc: values[axis] for loc, axis in holes if axis in sweep})
+                taken = {loc: f"sweep.{axis}[{index[axis]}]" for loc, axis in holes if axis in sweep}
+                told = {loc for loc, _ in unknown}
+                yield from self._sentence_runs(arm, values, seeds, filled, moved, taken, told)
         for axis in sweep:
             if axis not in mentioned:
                 self._mistake(
@@ -190,16 +194,17 @@ class _Draft:
 
     def _sentence_runs(
         self, arm: str, axes: dict[str, Any], seeds: list[int], filled: dict[str, Any],
-        moved: dict[Loc, Loc], taken: dict[Loc, str],
+        moved: dict[Loc, Loc], taken: dict[Loc, str], told: set[Loc],
     ) -> Iterator[Run]:  # fmt: skip
-        """The runs of one variant, a seed each; none where it has mistakes."""
+        """The runs of one variant, a seed each; none where it has mistakes, told but at `told`."""
         try:
             sentence = Sentence.model_validate(filled)
-            found = self._name_mistakes(filled) or cross_mistakes(sentence)
+            found = self._name_mistakes(filled) + cross_mistakes(sentence)
         except ValidationError as error:
             found = validation_mistakes(error)
         for loc, message in found:
-            self._mistake(loc, message, moved, taken)
+            if not any(loc[: len(place)] == place for place in told):
+                self._mistake(loc, message, moved, taken)
         if found or self.mistakes:
             return
         steps = expand_repeats(sentence.stages)
@@ -237,16 +242,14 @@ class _Draft:
         """Note a mistake under the place where the user wrote it: axis, arm, profile or --set."""
         at = _longest(loc, taken)
         if at is not None and (origin := ("sweep", taken[at].split(".")[1].split("[")[0])) in self.origins:
-            text = self.origins[origin] + taken[at][taken[at].index("[") :] + path_text(loc[len(at) :])
+            text = path_text((self.origins[origin] + taken[at][taken[at].index("[") :], *loc[len(at) :]))
         elif at is not None:
-            text = taken[at] + ("." if len(loc) > len(at) else "") + path_text(loc[len(at) :])
+            text = path_text((taken[at], *loc[len(at) :]))
         else:
             at = _longest(loc, moved)
             loc = (*moved[at], *loc[len(at) :]) if at is not None else loc
             at = _longest(loc, self.origins)
-            text = path_text(loc)
-            if at is not None:
-                text = self.origins[at] + ("." if len(loc) > len(at) else "") + path_text(loc[len(at) :])
+            text = path_text((self.origins[at], *loc[len(at) :]) if at is not None else loc)
         line = f"{text}: {message}"
         if line not in self.mistakes:
             self.mistakes.append(line)
@@ -271,6 +274,17 @@ def _merge(base: Any, changes: Any, loc: Loc, origin: Loc, moved: dict[Loc, Loc]
         return merged
     moved[loc] = (*origin, *loc)
     return changes
+
+
+def _decides(changes: Any, place: Loc) -> bool:
+    """Whether the changes of an arm replace what the file has at this place."""
+    for part in place:
+        if not isinstance(changes, dict):
+            return True
+        if part not in changes:
+            return False
+        changes = changes[part]
+    return True
 
 
 def _holes(value: Any, loc: Loc) -> Iterator[tuple[Loc, str]]:

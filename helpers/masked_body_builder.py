@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from .body_builder import BodyBuilder
 from .config import NetConfig
-from .shapes import LayerShape
 
 
 class LayerMask(NamedTuple):
@@ -19,8 +18,12 @@ class LayerMask(NamedTuple):
     """[out], bool: output neurons of a linear layer, filters of a convolution."""
 
 
+LEAKY = (nn.Sigmoid, nn.BatchNorm1d, nn.BatchNorm2d)
+"""What turns the 0 of a pruned unit into something."""
+
+
 class Gate(nn.Module):
-    """Lets nothing of a pruned unit pass, where activation or batch norm would turn its 0 into something."""
+    """Lets nothing of a layer's pruned units pass to its reader."""
 
     def __init__(self, layer: nn.Module):
         super().__init__()
@@ -29,8 +32,10 @@ class Gate(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """[N, out, …] → the same, exactly 0 for pruned units. Selects, since 0 × inf is no 0."""
-        mask = self.layer[0].unit_mask.view(1, -1, *[1] * (values.dim() - 2))
-        return torch.where(mask, values, 0)
+        mask = self.layer[0].unit_mask
+        # After flatten, each channel has become several features.
+        mask = mask.repeat_interleave(values.shape[1] // len(mask))
+        return torch.where(mask.view(1, -1, *[1] * (values.dim() - 2)), values, 0)
 
 
 class MaskedBodyBuilder(BodyBuilder):
@@ -48,12 +53,22 @@ class MaskedBodyBuilder(BodyBuilder):
         for layer in self.weighted().values():
             layer.register_buffer("weight_mask", torch.ones_like(layer.weight, dtype=torch.bool))
             layer.register_buffer("unit_mask", torch.ones_like(layer.bias, dtype=torch.bool))
+        self._add_gates()
 
-    def _activate(self, after: str, shape: LayerShape) -> None:
-        """An activation, and a gate where a pruned unit would not stay 0."""
-        super()._activate(after, shape)
-        if self.activation_of(shape) == "sigmoid" or after != shape.name:
-            self.layers[f"{after}_gate"] = Gate(self.layers[shape.name])
+    def _add_gates(self) -> None:
+        """A gate before each reader that would not receive exactly 0 from pruned units."""
+        modules, weighted = list(self.layers.items()), self.weighted()
+        self.layers = nn.ModuleDict()
+        source: nn.Module | None = None
+        leaky = False
+        for name, module in modules:
+            if name in weighted:
+                if leaky:
+                    self.layers[f"{name}_gate"] = Gate(source)
+                source, leaky = module, False
+            elif source is not None and isinstance(module, LEAKY):
+                leaky = True
+            self.layers[name] = module
 
     def masks(self) -> dict[str, LayerMask]:
         """Copies of the masks by layer name."""
@@ -68,8 +83,9 @@ class MaskedBodyBuilder(BodyBuilder):
 
         Raises ValueError where a mask's shape is not its layer's.
         """
+        layers = self.weighted()
         for name, mask in masks.items():
-            layer = self.weighted()[name]
+            layer = layers[name]
             for what, new, old in (
                 ("weight", mask.weight, layer.weight_mask),
                 ("unit", mask.unit, layer.unit_mask),
@@ -78,6 +94,8 @@ class MaskedBodyBuilder(BodyBuilder):
                     raise ValueError(
                         f"{name}: expected a {what} mask {tuple(old.shape)}, found {tuple(new.shape)}"
                     )
+        for name, mask in masks.items():
+            layer = layers[name]
             layer.unit_mask.copy_(mask.unit)
             row = layer.unit_mask.view(-1, *[1] * (layer.weight.dim() - 1))
             layer.weight_mask.copy_(mask.weight & row)

@@ -58,7 +58,7 @@ def prune(
             )
         for name, keep in zip(names, kept, strict=True):
             if stage.criterion == "shuffle":
-                keep = keep[torch.randperm(len(keep), generator=generator).to(keep.device)]
+                keep = _shuffled(keep, masks[name], stage.kind, generator)
             masks[name] = _with(masks[name], stage.kind, keep)
     if stage.criterion == "shuffle" and reference is not None:
         with torch.no_grad():
@@ -104,6 +104,18 @@ def _rank(scores: Tensor, kept: Tensor, amount: PruneAmount, where: str) -> Tens
     keep = torch.ones_like(kept)
     keep[order[:count]] = False
     return keep
+
+
+def _shuffled(keep: Tensor, mask: LayerMask, kind: str, generator: torch.Generator) -> Tensor:
+    """As many kept, at random places; weights stay in the rows of units that are kept."""
+    if kind == "weight":
+        rows = mask.unit.view(-1, *[1] * (mask.weight.dim() - 1)).expand_as(mask.weight)
+        places = rows.flatten().nonzero().flatten()
+    else:
+        places = torch.arange(len(keep), device=keep.device)
+    shuffled = keep.clone()
+    shuffled[places] = keep[places[torch.randperm(len(places), generator=generator).to(keep.device)]]
+    return shuffled
 
 
 def _of_kind(mask: LayerMask, kind: str) -> Tensor:
