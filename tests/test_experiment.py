@@ -20,7 +20,7 @@ from helpers.logger import Log, Record, read_log, write_log
 from helpers.train_dojo import evaluate
 from helpers.utils import load_log
 
-TRAIN = {"type": "train", "epochs": 1, "batch_size": 100}
+TRAIN = {"type": "train", "epochs": 1, "batch_size": 100, "optimizer": {"type": "adam"}}
 PRUNE = {"type": "prune", "kind": "weight", "sparsity": "$sparsity"}
 ARMS = {"prune": {}, "retrain": {"stages": [TRAIN, PRUNE, TRAIN]}, "dense": {"stages": [TRAIN]}}
 QUICK = {"seeds": [0], "sweep.sparsity": [0.5]}
@@ -28,7 +28,10 @@ COLUMNS = (
     "experiment arm seed run stage stage_name round status sweep.sparsity val_loss val_accuracy test_loss "
     "test_accuracy test_errors sparsity sparsity_all effective_sparsity params macs epochs train_flops wall_s"
 )
-CURVES = "run seed stage step epoch lr train_loss train_accuracy val_loss val_accuracy test_loss test_accuracy wall_s"
+CURVES = (
+    "run seed stage step epoch lr train_loss train_accuracy val_loss val_accuracy test_loss test_accuracy "
+    "wall_s"
+)
 
 
 @dataclass
@@ -47,7 +50,7 @@ class Finished:
 
 @pytest.fixture(scope="module")
 def original(tiny, write_config, command_line, scheduler, tmp_path_factory) -> Finished:
-    config = write_config(tiny(arms=ARMS, profiles={"quick": QUICK}))
+    config = write_config(tiny(stages=[TRAIN, PRUNE], arms=ARMS, profiles={"quick": QUICK}))
     out = tmp_path_factory.mktemp("out")
     said = command_line(config, "--out", out, "--scheduler", scheduler)
     assert said.returncode == 0, said.stderr
@@ -294,7 +297,9 @@ def test_load_network_gives_the_network_of_the_row(
 
 
 def test_an_unknown_run_is_a_user_error(original: Finished) -> None:
-    with pytest.raises(UserError, match="^0123456789abcdef: expected a run's hash that a log under .* knows"):
+    with pytest.raises(
+        UserError, match=r"^0123456789abcdef: expected a run's hash that a log under .* knows"
+    ):
         load_network("0123456789abcdef", original.out)
 
 
@@ -330,7 +335,7 @@ def test_a_run_that_diverges_in_its_very_last_step_ends_nobody_elses(
     tiny, write_config, run: Callable, tmp_path: Path
 ) -> None:
     stages = [
-        TRAIN | {"optimizer": {"type": "sgd", "lr": "$lr"}, "steps": 2, "epochs": None},
+        TRAIN | {"optimizer": {"type": "sgd", "lr": "$lr"}, "steps": 1, "epochs": None},
         *DIVERGING["stages"][1:],
     ]
     found = run(write_config(tiny(**DIVERGING | {"stages": stages})), out=tmp_path)
