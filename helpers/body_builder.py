@@ -62,6 +62,10 @@ class BodyBuilder(nn.Module):
         self.layers = nn.ModuleDict()
         waiting: LayerShape | None = None
         for place, shape in enumerate(self.shapes):
+            if hasattr(nn.ModuleDict, shape.name):
+                raise UserError(
+                    f"net.layers[{place}].name: {shape.name!r} means something to torch; choose another"
+                )
             self.layers[shape.name] = MODULES[shape.type](shape.layer, shape.input_shape)
             if shape.type in WEIGHTED:
                 waiting = shape
@@ -75,7 +79,7 @@ class BodyBuilder(nn.Module):
         """Put the activation of that weighted layer after the module of that name."""
         word = self.activation_of(shape)
         if word != "identity":
-            self.layers[f"{after}_{word}"] = ACTIVATIONS[word]()
+            self.layers[f"{after}:{word}"] = ACTIVATIONS[word]()
 
     def activation_of(self, shape: LayerShape) -> str:
         """The config's word for the activation of a layer with weights."""

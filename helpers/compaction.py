@@ -23,8 +23,8 @@ class EffectiveCost(NamedTuple):
 def effective_cost(network: MaskedBodyBuilder) -> EffectiveCost:
     """Count what is alive: reached from the input through kept weights and read by an output.
 
-    A unit that no input reaches emits a constant, which the next bias can take over; one that no
-    output reads changes nothing. Convolutions, pooling and batch norm pass life on by channel,
+    A unit that no input reaches emits a constant, which the next bias can take over (but for a
+    convolution's padded border, which does not see it); one that no output reads changes nothing. Convolutions, pooling and batch norm pass life on by channel,
     flatten from a channel to all its features.
     """
     alive = alive_units(network)

@@ -159,7 +159,7 @@ class NetConfig(Vocabulary):
 class AdamBase(Vocabulary):
     """What Adam and AdamW share (Kingma and Ba 2015)."""
 
-    lr: float = Field(1e-3, gt=0, description="Peak learning rate.")
+    lr: float = Field(1e-3, gt=0, le=1e30, description="Peak learning rate.")
     betas: list[Annotated[float, Field(ge=0, lt=1)]] = Field(
         [0.9, 0.999], min_length=2, max_length=2, description="Decay of the two moments, per step."
     )
@@ -184,7 +184,7 @@ class SGD(Vocabulary):
     """Stochastic gradient descent."""
 
     type: Literal["sgd"]
-    lr: float = Field(gt=0, description="Peak learning rate.")
+    lr: float = Field(gt=0, le=1e30, description="Peak learning rate.")
     momentum: float = Field(0.0, ge=0, lt=1, description="Share of the last step that is kept.")
     nesterov: bool = Field(False, description="Look ahead along the momentum; needs momentum > 0.")
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty.")
@@ -371,16 +371,24 @@ class ConfigFile(Sentence):
 def json_schema() -> dict[str, Any]:
     """JSON Schema of a config file, in which every value may also be "$axis"."""
     schema = ConfigFile.model_json_schema(by_alias=True)
-    axis = {"type": "string", "pattern": r"^\$[A-Za-z_][A-Za-z0-9_]*$"}
     free = {"$schema", "description", "sweep", "arms", "profiles", "seeds", "type", "name"}
     for model in [schema, *schema["$defs"].values()]:
         for key, field in model.get("properties", {}).items():
             if key not in free:
                 about = {name: field.pop(name) for name in ("description", "default") if name in field}
-                model["properties"][key] = {"anyOf": [field, axis], **about}
+                model["properties"][key] = _or_axis(field) | about
     # An arm may bring what the file as a whole leaves out.
     schema["required"] = []
     return schema
+
+
+def _or_axis(field: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a field, of a list's items or of a dict's values, or "$axis" in its place."""
+    for option in [field, *field.get("anyOf", [])]:
+        for inner in ("items", "additionalProperties"):
+            if isinstance(option.get(inner), dict):
+                option[inner] = _or_axis(option[inner])
+    return {"anyOf": [field, {"type": "string", "pattern": r"^\$[A-Za-z_][A-Za-z0-9_]*$"}]}
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ class MaskedBodyBuilder(BodyBuilder):
         for name, module in modules:
             if name in weighted:
                 if leaky:
-                    self.layers[f"{name}_gate"] = Gate(source)
+                    self.layers[f"{name}:gate"] = Gate(source)
                 source, leaky = module, False
             elif source is not None and isinstance(module, LEAKY):
                 leaky = True
@@ -109,7 +109,10 @@ class MaskedBodyBuilder(BodyBuilder):
             layer.bias.masked_fill_(~layer.unit_mask, 0)
 
     def keep_masks(self, optimizer: torch.optim.Optimizer) -> None:
-        """Have this optimizer end each step with the masks applied: no momentum or decay revives a weight."""
+        """Have this optimizer end each step with the masks applied: no momentum or decay revives a weight.
+
+        The masks are those of now; after `set_masks`, call it again.
+        """
         layers = self.weighted().values()
         leaky = [layer for layer in layers if not layer.weight_mask.all() or not layer.unit_mask.all()]
         # Multiplying by a float mask is the fastest way to write many scattered zeros.

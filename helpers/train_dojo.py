@@ -173,7 +173,10 @@ class TrainDojo:
                     progress.tally, self.dropout = tally.tolist(), torch.get_rng_state()
                     keep(self.state_dict())
                     started = time.perf_counter()
-        self.network.check_masks()
+        # The very last step can be the one that goes too far.
+        progress.diverged = not all(weights.isfinite().all() for weights in self.network.parameters())
+        if not progress.diverged:
+            self.network.check_masks()
         return progress
 
     def state_dict(self) -> dict[str, Any]:
