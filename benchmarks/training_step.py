@@ -21,8 +21,8 @@ from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
 from helpers.config import DataConfig, TrainStage
-from helpers.data import DATA_ROOT, Dataset, load_dataset
 from helpers.config_file import read_json
+from helpers.data import DATA_ROOT, Dataset, load_dataset
 from helpers.masked_body_builder import MaskedBodyBuilder
 from helpers.train_dojo import TrainDojo, make_optimizer
 

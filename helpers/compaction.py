@@ -23,9 +23,10 @@ class EffectiveCost(NamedTuple):
 def effective_cost(network: MaskedBodyBuilder) -> EffectiveCost:
     """Count what is alive: reached from the input through kept weights and read by an output.
 
-    A unit that no input reaches emits a constant, which the next bias can take over (but for a
-    convolution's padded border, which does not see it); one that no output reads changes nothing. Convolutions, pooling and batch norm pass life on by channel,
-    flatten from a channel to all its features.
+    A unit that no input reaches emits a constant, which the next bias can take over (but for the
+    padded border of a convolution, which does not see it); one that no output reads changes nothing.
+    Convolutions, pooling and batch norm pass life on by channel, flatten from a channel to all its
+    features.
     """
     alive = alive_units(network)
     params = macs = kept = total = 0
