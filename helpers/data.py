@@ -101,6 +101,18 @@ def load_dataset(
     return _load_dataset(config, str(torch.device(device)), Path(root or DATA_ROOT).absolute())
 
 
+def provide_files(name: str, root: str | Path | None = None) -> None:
+    """See that a data set's files are in place and intact, and fetch them if they are not.
+
+    Raises UserError where that fails. Cheaper than loading: a fraction of a second for MNIST.
+    """
+    place = Path(root or DATA_ROOT).absolute()
+    if name == "cifar10":
+        _read_files(name, place)
+    else:
+        _provide_idx(name, place)
+
+
 def shift_images(images: Tensor, pixels: int, background: Tensor, generator: torch.Generator) -> Tensor:
     """Shift every image by its own whole number of pixels, from −pixels to pixels on each axis.
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from .config import Sentence
 from .config_file import FULL
-from .data import load_dataset
+from .data import provide_files
 from .engine import execute
 from .errors import UserError
 from .expansion import load_config
@@ -53,9 +53,9 @@ def run_experiment(
     plan = make_plan(experiment, Log() if force else read_log(path), networks, threads_per_run, not force)
     if plan.tasks:
         remove_drafts(networks)
-        for data in {task.data.dataset: task.data for task in plan.tasks}.values():
+        for name in {task.data.dataset for task in plan.tasks}:
             # Here, so that missing or damaged files are told once, before any worker starts.
-            load_dataset(data)
+            provide_files(name)
     failed: dict[str, str] = {}
     wrong_input: list[str] = []
     try:
