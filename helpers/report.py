@@ -14,7 +14,7 @@ import pandas as pd
 from .errors import UserError
 from .experiment import ROOT
 from .logger import atomic
-from .plots import dense_rows, mean_interval, prune_rows
+from .plots import KINDS, dense_rows, mean_interval, prune_rows
 from .utils import Results, load_log
 
 README = ROOT / "README.md"
@@ -58,7 +58,11 @@ def accuracy_table(log: Results) -> pd.DataFrame:
     found["text"] = [percent(*row) for row in found[["mean", "low", "high"]].itertuples(index=False)]
     arms = list(dict.fromkeys(found["arm"]))
     found["column"] = found["kind"] + (", " + found["arm"] if len(arms) > 1 else "")
-    order = list(dict.fromkeys(found.sort_values("arm", key=lambda a: a.map(arms.index))["column"]))
+    found["place"] = [
+        (arms.index(arm), list(KINDS).index(kind))
+        for arm, kind in found[["arm", "kind"]].itertuples(index=False)
+    ]
+    order = list(dict.fromkeys(found.sort_values("place")["column"]))
     table = found.pivot(index="target", columns="column", values="text")[order]
     table.index = pd.Index([f"{100 * sparsity:g} %" for sparsity in table.index], name="pruned")
     return table.rename_axis(columns=None)

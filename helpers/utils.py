@@ -11,7 +11,10 @@ from .errors import UserError
 from .logger import Log, Record, read_log
 
 RUN_COLUMNS = ["experiment", "arm", "seed", "run", "result", "stage", "stage_name", "type", "round", "status"]
-CURVE_COLUMNS = ["run", "seed", "stage"]
+CURVE_COLUMNS = [
+    "step", "epoch", "lr", "train_loss", "train_accuracy",
+    "val_loss", "val_accuracy", "test_loss", "test_accuracy", "wall_s",
+]  # fmt: skip
 
 
 @dataclass
@@ -67,7 +70,7 @@ def tables(log: Log, path: Path) -> Results:
     """Records, seen from the runs that share them."""
     plan = log.runs
     rows: list[dict[str, Any]] = []
-    curves: list[pd.DataFrame] = []
+    curves: list[tuple[str, int, int, dict[str, np.ndarray]]] = []
     arrays: dict[str, dict[str, np.ndarray]] = {}
     for run in plan["runs"]:
         last = run["steps"][-1][0]
@@ -94,15 +97,24 @@ def tables(log: Log, path: Path) -> Results:
                 continue
             arrays[key] = record.arrays
             if record.curves:
-                curve = pd.DataFrame(record.curves)
-                curve.insert(0, "stage", index)
-                curve.insert(0, "seed", run["seed"])
-                curve.insert(0, "run", last)
-                curves.append(curve)
+                curves.append((last, run["seed"], index, record.curves))
     results = pd.DataFrame(rows)
-    empty = pd.DataFrame(columns=CURVE_COLUMNS)
-    together = pd.concat(curves, ignore_index=True) if curves else empty
-    return Results(plan["experiment"], plan["profile"], results, together, arrays, plan["net"], path)
+    return Results(
+        plan["experiment"], plan["profile"], results, _end_to_end(curves), arrays, plan["net"], path
+    )
+
+
+def _end_to_end(curves: list[tuple[str, int, int, dict[str, np.ndarray]]]) -> pd.DataFrame:
+    """Curves (run, seed, stage, columns) as one table; thousands of them in a moment."""
+    lengths = [len(columns["step"]) for *_, columns in curves]
+    heads = zip(*(head for *head, _ in curves), strict=True) if curves else ((), (), ())
+    table = {
+        name: np.repeat(np.array(values), lengths)
+        for name, values in zip(("run", "seed", "stage"), heads, strict=True)
+    }
+    for name in CURVE_COLUMNS:
+        table[name] = np.concatenate([columns[name] for *_, columns in curves]) if curves else np.empty(0)
+    return pd.DataFrame(table)
 
 
 def _status(record: Record | None) -> str | None:
