@@ -18,6 +18,12 @@ from .errors import UserError
 FORMAT = "prune-playground log 1"
 """Stands in every log; another text means another format or a foreign file."""
 
+CURVE_COLUMNS = (
+    "step", "epoch", "lr", "train_loss", "train_accuracy",
+    "val_loss", "val_accuracy", "test_loss", "test_accuracy", "wall_s",
+)  # fmt: skip
+"""A learning curve's columns; a row is a logged step. Losses are means over samples, in nats."""
+
 
 @dataclass
 class Record:

@@ -12,16 +12,12 @@ from torch import Tensor, nn
 
 from .config import Optimizer, Schedule, TrainStage
 from .data import Dataset, Split, shift_images
+from .logger import CURVE_COLUMNS
 from .masked_body_builder import MaskedBodyBuilder
 from .seeds import generator
 
 EVALUATION_BATCH = 1000
 """Images at a time where nothing is learned; measured: larger batches fall out of the cache."""
-
-CURVE_COLUMNS = (
-    "step", "epoch", "lr", "train_loss", "train_accuracy",
-    "val_loss", "val_accuracy", "test_loss", "test_accuracy", "wall_s",
-)  # fmt: skip
 
 
 class Evaluation(NamedTuple):

@@ -8,13 +8,9 @@ import numpy as np
 import pandas as pd
 
 from .errors import UserError
-from .logger import Log, Record, read_log
+from .logger import CURVE_COLUMNS, Log, Record, read_log
 
 RUN_COLUMNS = ["experiment", "arm", "seed", "run", "result", "stage", "stage_name", "type", "round", "status"]
-CURVE_COLUMNS = [
-    "step", "epoch", "lr", "train_loss", "train_accuracy",
-    "val_loss", "val_accuracy", "test_loss", "test_accuracy", "wall_s",
-]  # fmt: skip
 
 
 @dataclass
