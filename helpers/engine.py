@@ -8,6 +8,7 @@ import heapq
 import logging
 import os
 import signal
+import threading
 import traceback
 import uuid
 from collections.abc import Iterator
@@ -98,10 +99,15 @@ class _Queue:
                 yield from self.finish(Done(task.key, error=f"needs {done.key}, which failed"))
 
 
+_ONE_AT_A_TIME = threading.Lock()
+"""Torch's thread count and the generator of dropout belong to a process; a worker may have many threads."""
+
+
 def _attempt(task: Task) -> Done:
     """What a worker runs. Bad input fails at once; anything else is Dask's to try again."""
     try:
-        return perform(task, _worker_number())
+        with _ONE_AT_A_TIME:
+            return perform(task, _worker_number())
     except UserError as error:
         return Done(task.key, error=str(error), is_input=True)
 
@@ -115,6 +121,8 @@ def _worker_number() -> int:
 def _outcome(future) -> Done:
     """A future as a report; a lost worker or an exception becomes its traceback."""
     key = future.key.split("-")[0]
+    if future.cancelled():  # nobody here cancels
+        raise OSError("the scheduler is gone")
     try:
         return future.result()
     except Exception as error:
@@ -145,7 +153,8 @@ def _default_workers() -> int:
 def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
     """A client of the running scheduler, or of workers of our own that end with the block."""
     # What goes wrong is told by the tasks; Dask's own lines are about connections it closes.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in ("distributed", "distributed.client"):  # the second has a level of its own
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     if scheduler:
         try:
             client = Client(scheduler, timeout=10, set_as_default=False)
@@ -155,17 +164,25 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
                 "start one (dask scheduler) or leave the option out"
             ) from None
         with client:
-            yield client
+            try:
+                yield client
+            except OSError as error:
+                raise UserError(
+                    f"--scheduler {scheduler}: lost it ({error}); what is finished is kept: start it again and "
+                    "repeat the command"
+                ) from None
         return
     settings = {
         # Dask's own choices for data frames: they make the allocator give memory back at every step.
         "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
-        "distributed.scheduler.allowed-failures": ATTEMPTS,
+        "distributed.scheduler.allowed-failures": ATTEMPTS - 1,
         "distributed.comm.timeouts.connect": "60s",
     }
     with dask.config.set(settings):
         cluster = LocalCluster(
-            n_workers=workers, threads_per_worker=1, memory_limit=0, dashboard_address=None,
+            n_workers=workers, threads_per_worker=1, memory_limit=0, dashboard_address=":0",
+            # A free port and no page on it; with None, Dask takes port 8787 and warns if that is taken.
+            scheduler_kwargs={"dashboard": False},
             silence_logs=logging.CRITICAL,
         )  # fmt: skip
         client = Client(cluster, set_as_default=False)

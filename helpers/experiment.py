@@ -22,7 +22,8 @@ from .logger import Log, Record, locked, read_log, write_log
 from .masked_body_builder import MaskedBodyBuilder
 from .planning import ROOT, Plan, describe, make_plan
 from .sentence import stage_hashes
-from .tasks import Task, best_device, cached_record, check_folder, remove_drafts, restore
+from .stages import PERSISTENT
+from .tasks import Task, best_device, cached_record, check_folder, numerics, remove_drafts, restore
 from .utils import Results, tables
 
 
@@ -52,7 +53,10 @@ def run_experiment(
     check_folder(networks)
     plan = make_plan(experiment, Log() if force else read_log(path), networks, threads_per_run, not force)
     if plan.tasks:
-        remove_drafts(networks)
+        # Only now: a finished experiment can be looked at where nothing can be written.
+        for folder in (networks, path.parent):
+            check_folder(folder, to_write=True)
+            remove_drafts(folder)
         for name in {task.data.dataset for task in plan.tasks}:
             # Here, so that missing or damaged files are told once, before any worker starts.
             provide_files(name)
@@ -125,23 +129,32 @@ def load_network(run: str, out: str | Path | None = None) -> MaskedBodyBuilder:
     networks = out / "networks"
     check_folder(networks)
     for path in sorted((out / "logs").rglob("*.hdf5")):
-        record = read_log(path).records.get(run)
-        if record is None:
+        records = read_log(path).records
+        if run not in records or not records[run].config:  # a failed one has none
             continue
-        task = _task_of(record, networks)
+        task = _task_of(records, run, networks)
         if task.key != run:
             raise UserError(f"{run}: recorded by other versions of the verbs; run its experiment again")
-        state = restore(task, len(task.stages), tqdm.write, best_device())
+        with numerics(task.threads):
+            state = restore(task, len(task.stages), tqdm.write, best_device())
         return state.network.eval()
     raise UserError(f"{run}: expected a run's hash that a log under {out / 'logs'} knows, found none")
 
 
-def _task_of(record: Record, networks: Path) -> Task:
-    """A record's whole sentence as a task."""
-    words = record.config
+def _task_of(records: dict[str, Record], run: str, networks: Path) -> Task:
+    """A record's whole sentence as a task, and what is known of the weights on its way."""
+    words = records[run].config
     sentence = Sentence.model_validate({key: words[key] for key in ("data", "net", "stages")})
     hashes = next(stage_hashes(sentence.data, sentence.net, [words["seed"]], sentence.stages))
-    return Task(sentence.data, sentence.net, words["seed"], sentence.stages, hashes, 0, frozenset(), networks)
+    expected = {
+        key: records[key].row
+        for key, stage in zip(hashes, sentence.stages, strict=True)
+        if stage.type in PERSISTENT and key in records
+    }
+    return Task(
+        sentence.data, sentence.net, words["seed"], sentence.stages, hashes, 0, frozenset(), networks,
+        expected=expected, threads=records[run].provenance.get("threads", 1),
+    )  # fmt: skip
 
 
 def _at_least_one(text: str) -> int:
@@ -187,6 +200,9 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(*error.lines, sep="\n", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped; what is finished is kept, the same command goes on from there", file=sys.stderr)
+        return 130
     return 1 if found.failed else 0
 
 

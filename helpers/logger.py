@@ -59,7 +59,7 @@ def read_log(path: Path) -> Log:
                     f"{path}: expected a log ({FORMAT!r}), found a foreign HDF5 file; move it elsewhere"
                 )
             return _read(file)
-    except (OSError, KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path}: expected a log, found a damaged file ({error}); restore it (git) or delete it, "
             "and what networks/ still holds is loaded from there, the rest computed again"
@@ -95,7 +95,7 @@ def write_log(path: Path, log: Log) -> None:
         for words in ("row", "config", "provenance"):
             _put_texts(file, f"records/{words}", [json.dumps(getattr(r, words)) for r in records])
         for group in ("curves", "arrays"):
-            file.create_group(group)
+            file.create_group(group, track_order=True)  # columns come back in the order they were written
             names = dict.fromkeys(name for r in records for name in getattr(r, group))
             for name in names:
                 _put_ragged(file, f"{group}/{name}", [getattr(r, group).get(name) for r in records])
@@ -142,7 +142,8 @@ def write_record(path: Path, record: Record) -> None:
 
 def read_record(path: Path) -> Record:
     """A record of the cache. Raises OSError, ValueError or KeyError where it is damaged."""
-    with np.load(path, allow_pickle=False) as parts:
+    # Opened here, since np.load leaves a cut file open.
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as parts:
         record = Record(**json.loads(parts["words"].tobytes()))
         for key in parts.files:
             group, _, name = key.partition("/")
@@ -167,9 +168,10 @@ def atomic(path: Path) -> Iterator[Path]:
         yield draft
         os.replace(draft, path)
     except OSError as error:
+        # Of the folder, so that a hundred files that meet the same full disk are one line.
         raise UserError(
-            f"{path}: could not be written ({error}); free some space or choose another folder with --out; "
-            "nothing that was there is lost"
+            f"{path.parent}: could not be written to ({error.strerror or error}); free some space or choose "
+            "another folder with --out; nothing that was there is lost"
         ) from None
     finally:
         if draft is not None:

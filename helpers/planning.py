@@ -57,6 +57,7 @@ def make_plan(
             wanted = {key for key in run.hashes[start:end] if not finished(key)}
             last = run.hashes[end - 1]
             again = need_weights and last not in wanted and f"{last}.pt" not in kept
+            again = again and not _diverged(plan.records[last])  # nothing goes on from there
             if wanted or again:
                 tasks.append((start, end, wanted, again))
             need_weights, end = bool(wanted or again), start

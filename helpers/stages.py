@@ -1,5 +1,7 @@
 """The verbs: each takes a network in its state and leaves it in the next, by calling the rooms above."""
 
+import copy
+import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -79,16 +81,16 @@ def run_train(state: State, stage: TrainStage) -> None:
     """Gradient steps: new moments, own schedule, own data order; goes on where a killed one left off."""
     dojo, partial = TrainDojo(state.network, state.dataset, stage, state.seed, state.trained), state.partial
     if partial is not None and partial.exists():
+        before = copy.deepcopy(state.network.state_dict())
         try:
             dojo.load_state_dict(torch.load(partial, map_location="cpu", weights_only=True))
-        # Whatever is wrong with the file, a new start is the cure.
+        # Whatever is wrong with the file, a new start is the cure; half of it may be loaded by then.
         except Exception:
-            state.network.load_state_dict(state.reference, strict=False)
+            state.network.load_state_dict(before)
             dojo = TrainDojo(state.network, state.dataset, stage, state.seed, state.trained)
 
     def keep(words: dict[str, Any]) -> None:
-        with atomic(partial) as draft:
-            torch.save(words, draft)
+        write_tensors(partial, words)
 
     progress = dojo.train(keep if partial is not None else None)
     state.trained += 1
@@ -97,7 +99,7 @@ def run_train(state: State, stage: TrainStage) -> None:
     # Backward costs two forward passes; a MAC is two operations; masked weights compute like dense ones.
     state.train_flops += 6.0 * state.network.macs * progress.samples
     state.wall_s += progress.wall_s
-    state.curves = progress.curves
+    state.curves = progress.curves if progress.curves["step"] else {}
     state.status = "diverged" if progress.diverged else "ok"
     state.reference = _weights(state.network)
 
@@ -174,6 +176,14 @@ def _histogram(layer: torch.nn.Module) -> np.ndarray:
     return np.histogram(kept.clip(low, high), HISTOGRAM_EDGES)[0].astype(np.int32)
 
 
+def write_tensors(path: Path, words: dict[str, Any]) -> None:
+    """A checkpoint. Written by way of memory, since torch tells of a full disk as a fault of its own."""
+    memory = io.BytesIO()
+    torch.save(words, memory)
+    with atomic(path) as draft:
+        draft.write_bytes(memory.getbuffer())
+
+
 def to_checkpoint(state: State) -> dict[str, Any]:
     """Weights, masks as bits and plain values: all that a later stage needs, nothing that could run."""
     masks = {}
@@ -213,6 +223,8 @@ def _pack(mask: Tensor) -> Tensor:
 
 
 def _unpack(bits: Tensor, like: Tensor, device: torch.device) -> Tensor:
-    """A mask of this shape from its bits."""
+    """A mask of this shape from its bits. Raises ValueError where they are too few or too many."""
+    if len(bits) != -(-like.numel() // 8):
+        raise ValueError(f"expected the bits of {like.numel()} mask entries, found {8 * len(bits)}")
     flat = np.unpackbits(bits.numpy(), count=like.numel()).astype(bool)
     return torch.from_numpy(flat).view(like.shape).to(device)

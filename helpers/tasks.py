@@ -4,7 +4,7 @@ import contextlib
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -17,9 +17,9 @@ import torch
 from .config import DataConfig, NetConfig, PruneStage, TrainStage
 from .data import load_dataset
 from .errors import UserError
-from .logger import Record, atomic, read_record, write_record
+from .logger import Record, read_record, write_record
 from .sentence import canonical
-from .stages import PERSISTENT, VERBS, State, begin, from_checkpoint, measure, to_checkpoint
+from .stages import PERSISTENT, VERBS, State, begin, from_checkpoint, measure, to_checkpoint, write_tensors
 
 Say = Callable[[str], None]
 
@@ -88,18 +88,25 @@ def perform(task: Task, worker: int = 0) -> Done:
     Ends early, without a record, where a stage before has diverged.
     """
     messages: list[str] = []
-    threads = torch.get_num_threads()
-    torch.set_num_threads(task.threads)
-    # Denormal numbers, which a converging Adam makes by the million, are 2.5 times as slow on CPUs.
-    torch.set_flush_denormal(True)
-    try:
+    with numerics(task.threads):
         state = restore(task, task.first, messages.append, best_device(worker))
         for index in range(task.first, len(task.stages)):
             if state.status == "ok":
                 advance(task, index, state, messages.append)
-    finally:
-        torch.set_num_threads(threads)
     return Done(task.key, tuple(messages))
+
+
+@contextlib.contextmanager
+def numerics(threads: int) -> Iterator[None]:
+    """Threads and denormal numbers as every result has them: its last bits depend on both."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    # Denormal numbers, which a converging Adam makes by the million, are 2.5 times as slow on CPUs.
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def restore(task: Task, until: int, say: Say, device: str) -> State:
@@ -133,8 +140,7 @@ def advance(task: Task, index: int, state: State, say: Say) -> None:
     state.partial = task.networks / f"{key}.partial.pt"
     VERBS[stage.type](state, stage)
     if stage.type in PERSISTENT:
-        with atomic(weights_path(task.networks, key)) as draft:
-            torch.save(to_checkpoint(state), draft)
+        write_tensors(weights_path(task.networks, key), to_checkpoint(state))
     if key in task.expected:
         say(_compare(key, measure(state)[0], task.expected[key]))
     if key not in task.wanted:
@@ -210,10 +216,12 @@ def cached_record(networks: Path, key: str, say: Say) -> Record | None:
         return None
 
 
-def check_folder(folder: Path) -> None:
-    """Raises UserError where the folder cannot be made or is no folder."""
+def check_folder(folder: Path, to_write: bool = False) -> None:
+    """Raises UserError where the folder cannot be made, is none or, if asked for, cannot be written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if to_write and not os.access(folder, os.W_OK):
+            raise OSError("it is read-only")
     except OSError as error:
         raise UserError(
             f"{folder}: expected a folder to write to ({error}); choose another with --out"
@@ -222,7 +230,7 @@ def check_folder(folder: Path) -> None:
 
 def remove_drafts(folder: Path, older_than_s: float = 3600) -> None:
     """Clear away what killed processes were writing; younger drafts may be another process's."""
-    for path in folder.glob(".*"):
+    for path in set(folder.glob(".*")) - set(folder.glob(".*.lock")):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > older_than_s:
                 path.unlink()

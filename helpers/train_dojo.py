@@ -169,10 +169,7 @@ class TrainDojo:
                     progress.tally, self.dropout = tally.tolist(), torch.get_rng_state()
                     keep(self.state_dict())
                     started = time.perf_counter()
-        # The very last step can be the one that goes too far.
-        progress.diverged = not all(weights.isfinite().all() for weights in self.network.parameters())
-        if not progress.diverged:
-            self.network.check_masks()
+        self.network.check_masks()
         return progress
 
     def state_dict(self) -> dict[str, Any]:
@@ -229,4 +226,5 @@ class TrainDojo:
         )  # fmt: skip
         for column, value in zip(CURVE_COLUMNS, row, strict=True):
             progress.curves[column].append(value)
-        progress.diverged = not math.isfinite(loss)
+        # The last step's damage shows in no training loss.
+        progress.diverged = not (math.isfinite(loss) and math.isfinite(test.loss))
