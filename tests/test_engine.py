@@ -41,7 +41,10 @@ SHORT = {
     "stages": [TRAIN, PRUNE, RETRAIN],
     "seeds": [0, 1, 2],
     "sweep": {"sparsity": [0.5, 0.8, 0.9]},
-    "profiles": {"short": {"train.epochs": 2, "train_2.epochs": 1}},
+    "profiles": {
+        "short": {"train.epochs": 2, "train_2.epochs": 1},
+        "middle": {"train.epochs": 5, "train_2.epochs": 3},
+    },
 }
 
 
@@ -69,7 +72,7 @@ def written(out: Path) -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 def config(write_config: Callable) -> Path:
-    """About 20 s on one core: 3 seeds × 3 sparsities, pruned between two trainings; shorter in `short`."""
+    """About 20 s on one core: 3 seeds × 3 sparsities, pruned between two trainings; profiles are shorter."""
     return write_config(SHORT, "kill")
 
 
@@ -82,7 +85,7 @@ def expected(
 
     def get(profile: str | None = None) -> Results:
         if profile not in found:
-            found[profile] = run_experiment(config, profile, out=out, scheduler=scheduler)
+            found[profile] = run_experiment(config, profile, out=out / str(profile), scheduler=scheduler)
         return found[profile]
 
     return get
@@ -97,11 +100,10 @@ def finished(expected: Callable) -> Path:
 # Workers
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_tables_do_not_depend_on_how_many_workers_there_are(
-    config: Path, expected: Callable, same_tables: Callable, tmp_path: Path, workers: int
+def test_one_worker_of_our_own_gives_the_same_tables_as_two_of_a_running_scheduler(
+    config: Path, expected: Callable, same_tables: Callable, tmp_path: Path
 ) -> None:
-    found = run_experiment(config, "short", out=tmp_path, workers=workers)
+    found = run_experiment(config, "short", out=tmp_path, workers=1)
     assert found.computed == 9
     same_tables(found, expected("short"))
 
@@ -274,7 +276,7 @@ def busiest_child(process: subprocess.Popen[str]) -> psutil.Process:
 def test_a_worker_that_dies_is_replaced_and_its_work_done_again(
     config: Path, expected: Callable, same_tables: Callable, tmp_path: Path
 ) -> None:
-    process = start(config, "--out", tmp_path, "--workers", "2")
+    process = start(config, "--profile", "middle", "--out", tmp_path, "--workers", "2")
     wait_for(lambda: len(written(tmp_path)) > 3)
     victim = busiest_child(process)
     victim.kill()
@@ -283,19 +285,19 @@ def test_a_worker_that_dies_is_replaced_and_its_work_done_again(
     assert not victim.is_running()
     assert "9 computed" in stdout
     assert "failed" not in stdout
-    same_tables(load_log(tmp_path / "logs" / "kill.hdf5"), expected())
+    same_tables(load_log(tmp_path / "logs" / "middle" / "kill.hdf5"), expected("middle"))
 
 
 def test_a_worker_of_an_external_scheduler_may_die_too(
     cluster: Cluster, config: Path, expected: Callable, same_tables: Callable, tmp_path: Path
 ) -> None:
     victim = cluster.worker()
-    process = start(config, "--out", tmp_path, "--scheduler", cluster.address)
-    wait_for(lambda: len(written(tmp_path)) > 3 and psutil.Process(victim.pid).cpu_times().user > 4)
+    process = start(config, "--profile", "middle", "--out", tmp_path, "--scheduler", cluster.address)
+    wait_for(lambda: len(written(tmp_path)) > 3 and psutil.Process(victim.pid).cpu_times().user > 3)
     victim.kill()
     _, stderr = process.communicate(timeout=300)
     assert process.returncode == 0, stderr
-    same_tables(load_log(tmp_path / "logs" / "kill.hdf5"), expected())
+    same_tables(load_log(tmp_path / "logs" / "middle" / "kill.hdf5"), expected("middle"))
 
 
 def test_a_lost_scheduler_is_told_in_a_line_and_the_next_call_goes_on(
@@ -305,7 +307,7 @@ def test_a_lost_scheduler_is_told_in_a_line_and_the_next_call_goes_on(
     lost, out = Cluster(tmp_path / "cluster"), tmp_path / "out"
     try:
         lost.worker()
-        process = start(config, "--out", out, "--scheduler", lost.address)
+        process = start(config, "--profile", "middle", "--out", out, "--scheduler", lost.address)
         wait_for(lambda: any(name.endswith(".npz") for name in written(out)))
         lost.scheduler.kill()
         _, stderr = process.communicate(timeout=120)
@@ -313,14 +315,14 @@ def test_a_lost_scheduler_is_told_in_a_line_and_the_next_call_goes_on(
         lost.end()
     assert process.returncode == 2
     assert stderr.splitlines()[-1].startswith(f"--scheduler {lost.address}: lost it")
-    found = run_experiment(config, out=out, scheduler=scheduler)
-    same_tables(found, expected())
+    found = run_experiment(config, "middle", out=out, scheduler=scheduler)
+    same_tables(found, expected("middle"))
 
 
 def test_an_interrupt_ends_every_process_and_the_next_call_goes_on(
     config: Path, scheduler: str, expected: Callable, same_tables: Callable, tmp_path: Path
 ) -> None:
-    process = start(config, "--out", tmp_path, "--workers", "2")
+    process = start(config, "--profile", "middle", "--out", tmp_path, "--workers", "2")
     wait_for(lambda: len(written(tmp_path)) > 3)
     family = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGINT)  # what a terminal does at Ctrl-C
@@ -331,7 +333,7 @@ def test_an_interrupt_ends_every_process_and_the_next_call_goes_on(
     assert len(family) >= 2
     assert psutil.wait_procs(family, timeout=10)[1] == []
     kept = written(tmp_path)
-    same_tables(run_experiment(config, out=tmp_path, scheduler=scheduler), expected())
+    same_tables(run_experiment(config, "middle", out=tmp_path, scheduler=scheduler), expected("middle"))
     assert all(written(tmp_path)[name] == at for name, at in kept.items() if name.endswith(".npz"))
 
 
@@ -424,7 +426,7 @@ def test_damaged_records_of_the_cache_are_told_and_computed_again(
     found = run_experiment(config, "short", out=out, scheduler=scheduler)
     said = capsys.readouterr().out
     assert all(said.count(f"{path}: damaged or not a record") == 1 for path in records[::2])
-    assert said.count("damaged") == len(records[::2])
+    assert said.count(": damaged or not a record") == len(records[::2])
     same_tables(found, expected("short"))
 
 
@@ -436,7 +438,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     """A small disk of its own."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
     if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("needs the right to mount")
     yield folder
