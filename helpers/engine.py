@@ -168,8 +168,8 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
                 yield client
             except OSError as error:
                 raise UserError(
-                    f"--scheduler {scheduler}: lost it ({error}); what is finished is kept: start it again "
-                    "and repeat the command"
+                    f"--scheduler {scheduler}: lost it ({error}); start it again and repeat the command: "
+                    "what is finished is kept"
                 ) from None
         return
     settings = {

@@ -1,6 +1,7 @@
 """Logger: records in, one HDF5 file an experiment out; whole or not at all."""
 
 import fcntl
+import io
 import json
 import os
 import tempfile
@@ -87,7 +88,9 @@ def _read(file: h5py.File) -> Log:
 
 def write_log(path: Path, log: Log) -> None:
     """Write beside the log and move in: whoever is killed at any moment leaves the old file or the new."""
-    with atomic(path) as draft, h5py.File(draft, "w", libver="latest") as file:
+    # By way of memory: HDF5 tells of a full disk in many ways, and some of them leave the file open.
+    memory = io.BytesIO()
+    with h5py.File(memory, "w", libver="latest") as file:
         file.attrs["format"] = FORMAT
         records = list(log.records.values())
         _put_texts(file, "runs", [json.dumps(log.runs)])
@@ -99,6 +102,8 @@ def write_log(path: Path, log: Log) -> None:
             names = dict.fromkeys(name for r in records for name in getattr(r, group))
             for name in names:
                 _put_ragged(file, f"{group}/{name}", [getattr(r, group).get(name) for r in records])
+    with atomic(path) as draft:
+        draft.write_bytes(memory.getbuffer())
 
 
 def _put_ragged(file: h5py.File, name: str, arrays: list[np.ndarray | None]) -> None:

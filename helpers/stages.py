@@ -54,6 +54,8 @@ class State:
     """Learning curve of the last stage; empty where it did not train."""
     partial: Path | None = None
     """Where a training may keep itself while it runs."""
+    notes: list[str] = field(default_factory=list)
+    """What the user should hear."""
 
 
 SCALARS = ("trained", "pruned", "precision", "epochs", "train_flops", "wall_s", "status")
@@ -85,7 +87,9 @@ def run_train(state: State, stage: TrainStage) -> None:
         try:
             dojo.load_state_dict(torch.load(partial, map_location="cpu", weights_only=True))
         # Whatever is wrong with the file, a new start is the cure; half of it may be loaded by then.
-        except Exception:
+        except Exception as error:
+            reason = str(error).split("\n")[0]
+            state.notes.append(f"{partial}: damaged or not a save of this training ({reason}); begun again")
             state.network.load_state_dict(before)
             dojo = TrainDojo(state.network, state.dataset, stage, state.seed, state.trained)
 

@@ -139,6 +139,8 @@ def advance(task: Task, index: int, state: State, say: Say) -> None:
     stage, key, began = task.stages[index], task.hashes[index], time.time()
     state.partial = task.networks / f"{key}.partial.pt"
     VERBS[stage.type](state, stage)
+    while state.notes:
+        say(state.notes.pop(0))
     if stage.type in PERSISTENT:
         write_tensors(weights_path(task.networks, key), to_checkpoint(state))
     if key in task.expected:
