@@ -213,7 +213,9 @@ def prune_panel(
     ax.xaxis.set_inverted(True)
     ax.xaxis.set_minor_locator(NullLocator())
     if cost == "share":
-        ticks = {1 - p / 100: f"{p:g}" for p in PERCENT_TICKS if 1 - p / 100 > 0.9 * rows["x"].min()}
+        # Next to the tick of everything there is no room for more.
+        smallest = left[left > 1e-9].min() if left.min() < 1e-9 else rows["x"].min()
+        ticks = {1 - p / 100: f"{p:g}" for p in PERCENT_TICKS if 1 - p / 100 > 0.9 * smallest}
         ticks |= {everything: "100"} if left.min() < 1e-9 else {}
         ax.set_xticks(list(ticks), list(ticks.values()))
         ax.set_xlabel(f"{' or '.join(f'{kind}s' for kind in KINDS if kind in set(rows['kind']))} pruned (%)")

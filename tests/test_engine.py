@@ -392,6 +392,7 @@ def test_a_damaged_checkpoint_is_told_and_computed_again(
     same_tables(found, expected("short"))
     weights = torch.load(path, weights_only=True)["weights"]
     assert weights["layers.linear_1.weight"].shape == (64, 784)
+    assert list(path.parent.glob("*.partial.pt")) == []
 
 
 @pytest.mark.parametrize("damage", ["bomb", "cut"])
