@@ -23,7 +23,16 @@ from .masked_body_builder import MaskedBodyBuilder
 from .planning import ROOT, Plan, describe, make_plan
 from .sentence import stage_hashes
 from .stages import PERSISTENT
-from .tasks import Task, best_device, cached_record, check_folder, numerics, remove_drafts, restore
+from .tasks import (
+    Task,
+    best_device,
+    cached_record,
+    check_folder,
+    numerics,
+    record_path,
+    remove_drafts,
+    restore,
+)
 from .utils import Results, tables
 
 
@@ -45,7 +54,7 @@ def run_experiment(
     environment's DASK_SCHEDULER_ADDRESS, else workers of our own); `force` computes every result
     again. Raises UserError on bad input, before anything runs.
     """
-    out = Path(out) if out is not None else ROOT
+    out = Path(out).absolute() if out is not None else ROOT  # workers may stand in another folder
     experiment = load_config(config, profile, overrides)
     path = log_path(out, experiment.name, experiment.profile)
     networks = out / "networks"
@@ -66,6 +75,11 @@ def run_experiment(
         for done in execute(plan.tasks, workers, scheduler or os.environ.get("DASK_SCHEDULER_ADDRESS")):
             for message in done.messages:
                 tqdm.write(message)
+            if not all(record_path(networks, key).exists() for key in done.recorded):
+                failed[done.key] = (
+                    f"{networks}: expected the records that a worker wrote, found none; every worker of "
+                    "--scheduler has to see the folder that --out names"
+                )
             if done.error is not None:
                 failed[done.key] = done.error
                 wrong_input += [done.error] if done.is_input else []

@@ -121,7 +121,8 @@ def benchmark_table() -> pd.DataFrame:
             "batch": row["batch_size"],
             "dojo, s an epoch": f"{row['dojo_s']:.2f}",
             "DataLoader loop, s": f"{row['loader_s']:.2f} ({row['loader_workers']} workers)",
-            "ratio": f"{row['ratio']:.1f}",
+            "ratio": f"{row['ratio']:.2f}",
+            "ceiling": f"{row['ceiling']:.2f}",
             "share of the peak": f"{row['share_of_peak']:.0%}",
         }
         for row in found["rows"]

@@ -86,6 +86,8 @@ def run_train(state: State, stage: TrainStage) -> None:
         before = copy.deepcopy(state.network.state_dict())
         try:
             dojo.load_state_dict(torch.load(partial, map_location="cpu", weights_only=True))
+        except FileNotFoundError:
+            pass  # another process has just come to the end of this very training
         # Whatever is wrong with the file, a new start is the cure; half of it may be loaded by then.
         except Exception as error:
             reason = str(error).split("\n")[0]

@@ -60,6 +60,8 @@ class Done:
 
     key: str
     messages: tuple[str, ...] = ()
+    recorded: tuple[str, ...] = ()
+    """Results whose records it has written."""
     error: str | None = None
     """A traceback, or a message where the input was bad."""
     is_input: bool = False
@@ -88,12 +90,14 @@ def perform(task: Task, worker: int = 0) -> Done:
     Ends early, without a record, where a stage before has diverged.
     """
     messages: list[str] = []
+    recorded: list[str] = []
     with numerics(task.threads):
         state = restore(task, task.first, messages.append, best_device(worker))
         for index in range(task.first, len(task.stages)):
             if state.status == "ok":
                 advance(task, index, state, messages.append)
-    return Done(task.key, tuple(messages))
+                recorded.append(task.hashes[index])
+    return Done(task.key, tuple(messages), tuple(key for key in recorded if key in task.wanted))
 
 
 @contextlib.contextmanager
@@ -145,8 +149,14 @@ def advance(task: Task, index: int, state: State, say: Say) -> None:
         write_tensors(weights_path(task.networks, key), to_checkpoint(state))
     if key in task.expected:
         say(_compare(key, measure(state)[0], task.expected[key]))
-    if key not in task.wanted:
-        return
+    if key in task.wanted:
+        write_record(record_path(task.networks, key), _record(task, index, state, began))
+    # Last, so that a kill just before loses no training.
+    state.partial.unlink(missing_ok=True)
+
+
+def _record(task: Task, index: int, state: State, began: float) -> Record:
+    """What is to be known of a stage's result."""
     row, arrays = measure(state)
     curves = {name: np.asarray(values) for name, values in state.curves.items()}
     words = {
@@ -155,9 +165,7 @@ def advance(task: Task, index: int, state: State, say: Say) -> None:
         "seed": task.seed,
         "stages": [canonical(part) for part in task.stages[: index + 1]],
     }
-    state.partial.unlink(missing_ok=True)
-    record = Record(row, curves, arrays, words, task.provenance | _here(task, state, began))
-    write_record(record_path(task.networks, key), record)
+    return Record(row, curves, arrays, words, task.provenance | _here(task, state, began))
 
 
 def _compare(key: str, row: dict[str, Any], expected: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """The engine: whatever is killed, cut, full or missing, the tables end the same to the last bit."""
 
+import dataclasses
 import json
 import os
 import pickle
@@ -153,6 +154,17 @@ def test_an_external_scheduler_gives_the_same_tables_though_its_workers_have_sev
     same_tables(load_log(tmp_path / "logs" / "short" / "kill.hdf5"), expected("short"))
 
 
+def test_a_relative_output_is_one_folder_wherever_workers_stand(
+    cluster: Cluster, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = run_experiment(
+        config, "short", ["seeds=[0]", "sweep.sparsity=[0.5]"], out="here", scheduler=cluster.address
+    )
+    assert set(found.results["status"]) == {"ok"}
+    assert (tmp_path / "here" / "logs" / "short" / "kill.hdf5").exists()
+
+
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense"])
 def test_a_scheduler_that_is_not_there_is_a_user_error(
     config: Path, tmp_path: Path, address: str, capsys: pytest.CaptureFixture
@@ -243,6 +255,19 @@ def test_what_failed_is_in_the_tables_and_is_computed_by_the_next_call(
     again = run_experiment(config, "short", out=tmp_path, scheduler=scheduler)
     assert (again.loaded, again.computed) == (3, 6)
     same_tables(again, expected("short"))
+
+
+def test_workers_that_do_not_see_the_output_folder_are_told_of(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def elsewhere(tasks: list[Task], *_: Any) -> Iterator[Done]:
+        for task in tasks:
+            yield perform(dataclasses.replace(task, networks=tmp_path / "disk of another machine"))
+
+    monkeypatch.setattr(experiment, "execute", elsewhere)
+    words = ["--profile", "short", "--set", "seeds=0", "sweep.sparsity=0.5"]
+    assert main([str(config), *words, "--out", str(tmp_path)]) == 1
+    assert "every worker of --scheduler has to see the folder that --out names" in capsys.readouterr().out
 
 
 # Kills

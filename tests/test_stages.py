@@ -153,6 +153,20 @@ def test_a_damaged_save_of_an_unfinished_training_costs_time_and_changes_nothing
     assert state.curves["train_loss"] == expected.curves["train_loss"]
 
 
+def test_a_save_that_another_process_clears_away_meanwhile_is_no_damage(
+    start: Callable[..., State], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(path: Path, **_: Any) -> None:
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+
+    state = start()
+    state.partial = tmp_path / "x.partial.pt"
+    state.partial.write_bytes(b"")
+    monkeypatch.setattr(torch, "load", gone)
+    assert are_equal(weights(after(state, TRAIN)), weights(start(TRAIN)))
+    assert state.notes == []
+
+
 # Verbs
 
 
