@@ -11,7 +11,6 @@ did nothing but its matrix products, at the peak: no loop in this precision can 
 
 import argparse
 import json
-import os
 import statistics
 import time
 from pathlib import Path
@@ -24,7 +23,9 @@ from torchvision import datasets, transforms
 from helpers.config import DataConfig, TrainStage
 from helpers.config_file import read_json
 from helpers.data import DATA_ROOT, Dataset, load_dataset
+from helpers.engine import usable_cores
 from helpers.masked_body_builder import MaskedBodyBuilder
+from helpers.tasks import machine, versions
 from helpers.train_dojo import TrainDojo, make_optimizer
 
 FOLDER = Path(__file__).parent
@@ -98,7 +99,7 @@ def main() -> None:
         "python -m benchmarks.training_step", description=__doc__.splitlines()[0]
     )
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--threads", type=int, default=usable_cores())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
@@ -137,7 +138,7 @@ def main() -> None:
         print(f"{row['ratio']:.2f} (ceiling {row['ceiling']:.2f}), {row['share_of_peak']:.0%} of the peak")
     print(f"peak {peak / 1e9:.0f} GFLOP/s float32, {options.threads} threads, n = {options.repetitions}")
     found = {"threads": options.threads, "repetitions": options.repetitions, "peak_flops": peak, "rows": rows}
-    found |= {"torch": torch.__version__, "images": len(data.train)}
+    found |= {"machine": machine(), "versions": versions(), "images": len(data.train)}
     (FOLDER / "training_step.json").write_text(json.dumps(found, indent=2) + "\n")
 
 

@@ -20,7 +20,7 @@ def whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Count = Annotated[int, BeforeValidator(whole)]
+Count = Annotated[int, BeforeValidator(whole), Field(lt=2**63)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 from functools import cache
 from typing import Any
 
@@ -106,6 +107,7 @@ def _mistake(item: dict[str, Any]) -> tuple[Loc, str]:
         .replace("Input should be", "expected")
     )
     message = message.replace("String should", "expected to").replace("List should have", "expected")
+    message = re.sub(r" after validation, not \d+| or (instance of|object to extract fields).*", "", message)
     return loc, f"{message}, found {short(found)}"
 
 
@@ -147,11 +149,16 @@ def cross_mistakes(sentence: Sentence) -> list[tuple[Loc, str]]:
     if activation not in (None, "identity"):
         text = f"expected none after the logits, found {activation!r}"
         mistakes.append((("net", "layers", last, "activation"), text))
+    images = data.train_size or max(size - data.validation_size, 0)
+    normalised = any(layer.type == "batch_norm" for layer in sentence.net.layers)
     reached: dict[tuple[str, str], float] = {}
     for step in expand_repeats(sentence.stages):
         if isinstance(step.stage, PruneStage):
             found = _prune_mistakes(sentence, step.stage, reached)
             mistakes += [((*step.loc, *where), text) for where, text in found]
+        elif normalised and images % step.stage.batch_size == 1:
+            text = f"expected a last batch of more than one image for batch_norm; {images} images leave one"
+            mistakes.append(((*step.loc, "batch_size"), text))
     return mistakes
 
 

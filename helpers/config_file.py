@@ -13,6 +13,9 @@ from .errors import UserError
 FULL = "full"
 """Name of the profile that overrides nothing."""
 
+DEPTH = 50
+"""More nesting than any config needs, and less than Python can copy."""
+
 WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -44,9 +47,20 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, RecursionError, ValueError) as error:
         # A ValueError is text that is not UTF-8, or a number of more digits than Python reads.
         raise UserError(f"{path}: expected a JSON file, could not read it: {error}") from None
+    if _depth(raw) > DEPTH:
+        raise UserError(f"{path}: expected a config, found lists and objects nested more than {DEPTH} deep")
     if not isinstance(raw, dict):
         raise UserError(f"{path}: expected an object, found {short(raw)}")
     return raw
+
+
+def _depth(value: Any) -> int:
+    """How deep lists and objects are nested, without recursion."""
+    depth, level = 0, [value]
+    while level := [item for item in level if isinstance(item, dict | list)]:
+        depth += 1
+        level = [part for item in level for part in (item.values() if isinstance(item, dict) else item)]
+    return depth
 
 
 def outline_mistakes(raw: dict[str, Any]) -> list[str]:

@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from helpers.config import DataConfig
-from helpers.errors import UserError
+from .config import DataConfig
+from .errors import UserError
 
 DATA_ROOT = Path(__file__).resolve().parent.parent / "data"
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import dask
-from distributed import Client, LocalCluster, as_completed, get_worker
+from distributed import Client, Future, LocalCluster, as_completed, get_worker
 from tqdm import tqdm
 
 from .errors import UserError
@@ -118,7 +118,7 @@ def _worker_number() -> int:
     return int(name) if name.isdigit() else 0
 
 
-def _outcome(future) -> Done:
+def _outcome(future: Future) -> Done:
     """A future as a report; a lost worker or an exception becomes its traceback."""
     key = future.key.split("-")[0]
     if future.cancelled():  # nobody here cancels
@@ -146,7 +146,12 @@ def _default_workers() -> int:
     """A worker a core that this process may use, or a GPU."""
     import torch
 
-    return torch.cuda.device_count() or len(os.sched_getaffinity(0))
+    return torch.cuda.device_count() or usable_cores()
+
+
+def usable_cores() -> int:
+    """Cores that this process may use; not every system can tell, and then all of them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

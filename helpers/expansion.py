@@ -125,7 +125,11 @@ class _Draft:
                 self.mistakes.append(f"{label}: nothing is called {key!r}{hint}")
                 return
         for target in targets:
-            self._assign((*target, *(int(part) if part.isdigit() else part for part in rest)), value, label)
+            self._assign(
+                (*target, *(int(part) if part.isascii() and part.isdecimal() else part for part in rest)),
+                value,
+                label,
+            )
 
     def _owners(self, place: Loc) -> list[Loc]:
         """Where the first part of a place stands: in the file, and in each arm that decides what is there."""

@@ -5,6 +5,7 @@ python -m helpers.experiment configs/mlp_oneshot.json --profile quick
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from .tasks import (
     best_device,
     cached_record,
     check_folder,
+    forget,
     numerics,
     record_path,
     remove_drafts,
@@ -54,6 +56,10 @@ def run_experiment(
     environment's DASK_SCHEDULER_ADDRESS, else workers of our own); `force` computes every result
     again. Raises UserError on bad input, before anything runs.
     """
+    overrides = [overrides] if isinstance(overrides, str) else overrides
+    for name, number in (("workers", workers), ("threads_per_run", threads_per_run)):
+        if number is not None and number < 1:
+            raise UserError(f"{name}: expected a whole number from 1, found {number}")
     out = Path(out).absolute() if out is not None else ROOT  # workers may stand in another folder
     experiment = load_config(config, profile, overrides)
     path = log_path(out, experiment.name, experiment.profile)
@@ -66,11 +72,14 @@ def run_experiment(
         for folder in (networks, path.parent):
             check_folder(folder, to_write=True)
             remove_drafts(folder)
+        if force:
+            forget(plan.tasks)
         for name in {task.data.dataset for task in plan.tasks}:
             # Here, so that missing or damaged files are told once, before any worker starts.
             provide_files(name)
     failed: dict[str, str] = {}
     wrong_input: list[str] = []
+    trained = 0
     try:
         for done in execute(plan.tasks, workers, scheduler or os.environ.get("DASK_SCHEDULER_ADDRESS")):
             for message in done.messages:
@@ -80,6 +89,7 @@ def run_experiment(
                     f"{networks}: expected the records that a worker wrote, found none; every worker of "
                     "--scheduler has to see the folder that --out names"
                 )
+            trained += len(done.trained)
             if done.error is not None:
                 failed[done.key] = done.error
                 wrong_input += [done.error] if done.is_input else []
@@ -91,14 +101,19 @@ def run_experiment(
     found = tables(log, path)
     found.failed = failed
     found.computed = sum(any(key in plan.missing for key in run.hashes) for run in experiment.runs)
-    found.loaded, found.trained = len(experiment.runs) - found.computed, plan.trainings
+    found.loaded, found.trained = len(experiment.runs) - found.computed, trained
     print(found, flush=True)
     for key, error in failed.items():
-        print(
-            f"failed: {key}: {error.strip().splitlines()[-1]} (traceback: Results.failed[{key!r}])",
-            flush=True,
-        )
+        print(f"failed: {key}: {_last_error(error)} (traceback: Results.failed[{key!r}])", flush=True)
     return found
+
+
+def _last_error(text: str) -> str:
+    """The line of a traceback that names the exception, or the last line of a message."""
+    lines = text.strip().splitlines()
+    return next(
+        (line for line in reversed(lines) if re.match(r"[\w.]+(Error|Exception|Worker)\b", line)), lines[-1]
+    )
 
 
 def log_path(out: Path, name: str, profile: str) -> Path:
@@ -125,12 +140,20 @@ def collect(path: Path, runs: dict[str, Any], plan: Plan, networks: Path, failed
         new = {
             key: record
             for key, record in found.items()
-            if key in mine and (key in plan.missing or key not in log.records)
+            if key in mine
+            and (key in plan.missing or key not in log.records)
+            # What is found stays found, whatever fails later.
+            and not (record.row["status"] == "failed" and _is_good(log.records.get(key)))
         }
         if new or log.runs != runs:
             log = Log(log.records | new, runs)
             write_log(path, log)
     return log
+
+
+def _is_good(record: Record | None) -> bool:
+    """Whether there is a record, and not one of a failure."""
+    return record is not None and record.row["status"] != "failed"
 
 
 def load_network(run: str, out: str | Path | None = None) -> MaskedBodyBuilder:
@@ -142,8 +165,13 @@ def load_network(run: str, out: str | Path | None = None) -> MaskedBodyBuilder:
     out = Path(out) if out is not None else ROOT
     networks = out / "networks"
     check_folder(networks)
+    damaged: list[str] = []
     for path in sorted((out / "logs").rglob("*.hdf5")):
-        records = read_log(path).records
+        try:
+            records = read_log(path).records
+        except UserError as error:
+            damaged += error.lines
+            continue
         if run not in records or not records[run].config:  # a failed one has none
             continue
         task = _task_of(records, run, networks)
@@ -152,7 +180,9 @@ def load_network(run: str, out: str | Path | None = None) -> MaskedBodyBuilder:
         with numerics(task.threads):
             state = restore(task, len(task.stages), tqdm.write, best_device())
         return state.network.eval()
-    raise UserError(f"{run}: expected a run's hash that a log under {out / 'logs'} knows, found none")
+    raise UserError(
+        *damaged, f"{run}: expected a run's hash that a log under {out / 'logs'} knows, found none"
+    )
 
 
 def _task_of(records: dict[str, Record], run: str, networks: Path) -> Task:
@@ -173,10 +203,9 @@ def _task_of(records: dict[str, Record], run: str, networks: Path) -> Task:
 
 def _at_least_one(text: str) -> int:
     """A whole number from 1, for argparse."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {number}")
-    return number
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {text!r}")
+    return int(text)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -190,7 +219,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE", nargs="+",
-        help="override a field: train.epochs=2, sweep.sparsity=[0,0.9], seeds=[0]",
+        help="override fields: train.epochs=2 'sweep.sparsity=[0,0.9]' seeds=0",
     )  # fmt: skip
     parser.add_argument("--out", metavar="DIR", help="where logs/, networks/ and figures/ go; default: here")
     parser.add_argument(

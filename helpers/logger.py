@@ -19,6 +19,9 @@ from .errors import UserError
 FORMAT = "prune-playground log 1"
 """Stands in every log; another text means another format or a foreign file."""
 
+DRAFT = ".draft-"
+"""How the names of files begin that are still being written."""
+
 CURVE_COLUMNS = (
     "step", "epoch", "lr", "train_loss", "train_accuracy",
     "val_loss", "val_accuracy", "test_loss", "test_accuracy", "wall_s",
@@ -166,7 +169,7 @@ def atomic(path: Path) -> Iterator[Path]:
     draft = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f"{DRAFT}{path.name}.", dir=path.parent)
         os.close(handle)
         draft = Path(name)
         draft.chmod(0o644)

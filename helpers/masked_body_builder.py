@@ -114,10 +114,10 @@ class MaskedBodyBuilder(BodyBuilder):
         The masks are those of now; after `set_masks`, call it again.
         """
         layers = self.weighted().values()
-        leaky = [layer for layer in layers if not layer.weight_mask.all() or not layer.unit_mask.all()]
+        pruned = [layer for layer in layers if not layer.weight_mask.all() or not layer.unit_mask.all()]
         # Multiplying by a float mask is the fastest way to write many scattered zeros.
-        pairs = [(layer.weight, layer.weight_mask.to(layer.weight.dtype)) for layer in leaky]
-        pairs += [(layer.bias, layer.unit_mask.to(layer.bias.dtype)) for layer in leaky]
+        pairs = [(layer.weight, layer.weight_mask.to(layer.weight.dtype)) for layer in pruned]
+        pairs += [(layer.bias, layer.unit_mask.to(layer.bias.dtype)) for layer in pruned]
 
         def zero_again(*_: Any) -> None:
             with torch.no_grad():

@@ -27,7 +27,6 @@ class Plan:
     """What is missing; a task comes after the one it needs."""
     missing: set[str] = field(default_factory=set)
     """Results that the tasks will record."""
-    trainings: int = 0
 
 
 def make_plan(
@@ -59,7 +58,9 @@ def make_plan(
             again = need_weights and last not in wanted and f"{last}.pt" not in kept
             again = again and not _diverged(plan.records[last])  # nothing goes on from there
             if wanted or again:
-                tasks.append((start, end, wanted, again))
+                # Up to what is wanted: a lost record of a prune does not repeat the training after it.
+                stop = end if again else 1 + max(i for i in range(start, end) if run.hashes[i] in wanted)
+                tasks.append((start, stop, wanted, again))
             need_weights, end = bool(wanted or again), start
         broken = False
         for start, end, wanted, again in tasks[::-1]:
@@ -76,7 +77,6 @@ def make_plan(
                 {key: plan.records[key].row} if again else nothing, provenance, threads,
             )  # fmt: skip
             plan.missing |= wanted
-            plan.trainings += run.steps[end - 1].stage.type in PERSISTENT
     plan.tasks = list(keys.values())
     return plan
 

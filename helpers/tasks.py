@@ -17,7 +17,7 @@ import torch
 from .config import DataConfig, NetConfig, PruneStage, TrainStage
 from .data import load_dataset
 from .errors import UserError
-from .logger import Record, read_record, write_record
+from .logger import DRAFT, Record, read_record, write_record
 from .sentence import canonical
 from .stages import PERSISTENT, VERBS, State, begin, from_checkpoint, measure, to_checkpoint, write_tensors
 
@@ -62,6 +62,8 @@ class Done:
     messages: tuple[str, ...] = ()
     recorded: tuple[str, ...] = ()
     """Results whose records it has written."""
+    trained: tuple[str, ...] = ()
+    """Results for which it has trained."""
     error: str | None = None
     """A traceback, or a message where the input was bad."""
     is_input: bool = False
@@ -78,6 +80,11 @@ def record_path(networks: Path, key: str) -> Path:
     return networks / f"{key}.npz"
 
 
+def partial_path(networks: Path, key: str) -> Path:
+    """Where an unfinished training keeps itself."""
+    return networks / f"{key}.partial.pt"
+
+
 def best_device(worker: int = 0) -> str:
     """A GPU if there is one, else the CPU; workers share out several GPUs by their number."""
     return f"cuda:{worker % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
@@ -90,14 +97,15 @@ def perform(task: Task, worker: int = 0) -> Done:
     Ends early, without a record, where a stage before has diverged.
     """
     messages: list[str] = []
-    recorded: list[str] = []
+    ran: list[str] = []
     with numerics(task.threads):
         state = restore(task, task.first, messages.append, best_device(worker))
         for index in range(task.first, len(task.stages)):
             if state.status == "ok":
                 advance(task, index, state, messages.append)
-                recorded.append(task.hashes[index])
-    return Done(task.key, tuple(messages), tuple(key for key in recorded if key in task.wanted))
+                ran.append(task.hashes[index])
+    trained = [key for key in ran if task.stages[task.hashes.index(key)].type in PERSISTENT]
+    return Done(task.key, tuple(messages), tuple(key for key in ran if key in task.wanted), tuple(trained))
 
 
 @contextlib.contextmanager
@@ -111,6 +119,7 @@ def numerics(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+        torch.set_flush_denormal(False)
 
 
 def restore(task: Task, until: int, say: Say, device: str) -> State:
@@ -141,7 +150,7 @@ def restore(task: Task, until: int, say: Say, device: str) -> State:
 def advance(task: Task, index: int, state: State, say: Say) -> None:
     """One stage: act, then measure, record and keep what is wanted."""
     stage, key, began = task.stages[index], task.hashes[index], time.time()
-    state.partial = task.networks / f"{key}.partial.pt"
+    state.partial = partial_path(task.networks, key)
     VERBS[stage.type](state, stage)
     while state.notes:
         say(state.notes.pop(0))
@@ -186,26 +195,30 @@ def _here(task: Task, state: State, began: float) -> dict[str, Any]:
     """Machine, versions and times: provenance, which decides nothing."""
     device = state.dataset.train.labels.device
     return {
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {_cpu_name()}",
+        "machine": machine(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         "threads": task.threads,
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "torchvision", "numpy", "pandas", "h5py")},
-        },
+        "versions": versions(),
         "data_sha256": state.dataset.checksum,
         "started": _utc(began),
         "finished": _utc(time.time()),
     }
 
 
-def _cpu_name() -> str:
-    """The processor's name, where the system tells."""
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide a result's last digits or read it back."""
+    packages = ("torch", "torchvision", "numpy", "pandas", "h5py")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def machine() -> str:
+    """System, cores and processor, where the system tells its name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return platform.processor()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
+        lines = [f"model name: {platform.processor()}"]
+    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {cpu}"
 
 
 def _utc(seconds: float) -> str:
@@ -240,7 +253,15 @@ def check_folder(folder: Path, to_write: bool = False) -> None:
 
 def remove_drafts(folder: Path, older_than_s: float = 3600) -> None:
     """Clear away what killed processes were writing; younger drafts may be another process's."""
-    for path in set(folder.glob(".*")) - set(folder.glob(".*.lock")):
+    for path in folder.glob(f"{DRAFT}*"):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > older_than_s:
                 path.unlink()
+
+
+def forget(tasks: list[Task]) -> None:
+    """Take from the cache what these tasks are to find again; weights stay until they are replaced."""
+    for task in tasks:
+        for key in task.wanted:
+            record_path(task.networks, key).unlink(missing_ok=True)
+            partial_path(task.networks, key).unlink(missing_ok=True)

@@ -14,7 +14,7 @@ from .config import Optimizer, Schedule, TrainStage
 from .data import Dataset, Split, shift_images
 from .logger import CURVE_COLUMNS
 from .masked_body_builder import MaskedBodyBuilder
-from .seeds import generator
+from .seeds import generator, seed_for
 
 EVALUATION_BATCH = 1000
 """Images at a time where nothing is learned; measured: larger batches fall out of the cache."""
@@ -125,6 +125,7 @@ class TrainDojo:
         self.steps = stage.steps if stage.steps is not None else stage.epochs * self.steps_per_epoch
         self.order = generator(seed, "order", trained_before)
         self.augmentation = generator(seed, "augmentation", trained_before)
+        self.dropout_seed = seed_for(seed, "dropout", trained_before)
         self.dropout = generator(seed, "dropout", trained_before).get_state()
         self.optimizer = make_optimizer(network, stage.optimizer)
         network.keep_masks(self.optimizer)
@@ -145,7 +146,9 @@ class TrainDojo:
         keep_every = (self.stage.checkpoint_epochs or self.steps) * self.steps_per_epoch
         tally = torch.tensor(progress.tally, device=device)
         with torch.random.fork_rng():
-            # Dropout draws from the global generator: the only one that torch lets it have.
+            # Dropout draws from the global generator, the only one that torch lets it have: a GPU's
+            # starts from the seed, the CPU's goes on where a saved training stood.
+            torch.manual_seed(self.dropout_seed)
             torch.set_rng_state(self.dropout)
             self.network.train()
             started = time.perf_counter()

@@ -44,9 +44,10 @@ class Results:
     def __repr__(self) -> str:
         here = Path.cwd()
         path = self.path.relative_to(here) if self.path.is_relative_to(here) else self.path
+        failures = f", {len(self.failed)} tasks failed" if self.failed else ""
         return (
             f"{self.experiment} ({self.profile}): {self.loaded + self.computed} runs, {self.loaded} loaded, "
-            f"{self.computed} computed, {self.trained} train stages trained → {path}"
+            f"{self.computed} computed, {self.trained} train stages trained{failures} → {path}"
         )
 
 
@@ -59,7 +60,9 @@ def load_log(path: str | Path) -> Results:
     log = read_log(path)
     if not log.runs:
         raise UserError(f"{path}: expected a log, found nothing there; run the experiment first")
-    return tables(log, path)
+    found = tables(log, path)
+    found.loaded = len(log.runs["runs"])
+    return found
 
 
 def tables(log: Log, path: Path) -> Results:

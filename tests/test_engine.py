@@ -265,7 +265,7 @@ def test_workers_that_do_not_see_the_output_folder_are_told_of(
             yield perform(dataclasses.replace(task, networks=tmp_path / "disk of another machine"))
 
     monkeypatch.setattr(experiment, "execute", elsewhere)
-    words = ["--profile", "short", "--set", "seeds=0", "sweep.sparsity=0.5"]
+    words = ["--profile", "short", "--set", "seeds=0", "--set", "sweep.sparsity=0.5"]
     assert main([str(config), *words, "--out", str(tmp_path)]) == 1
     assert "every worker of --scheduler has to see the folder that --out names" in capsys.readouterr().out
 

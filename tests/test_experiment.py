@@ -128,7 +128,7 @@ def test_a_profile_and_set_change_what_runs_and_where_it_goes(
 ) -> None:
     before = finished.log.read_bytes()
     said = command_line(
-        finished.config, "--profile", "quick", "--set", "train.optimizer.lr=0.01", "seeds=7",
+        finished.config, "--profile", "quick", "--set", "train.optimizer.lr=0.01", "--set", "seeds=7",
         "--out", finished.out, "--scheduler", scheduler,
     )  # fmt: skip
     assert said.returncode == 0, said.stderr
