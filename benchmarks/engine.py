@@ -85,7 +85,7 @@ def perform_part(path: str, out: str, part: str, parts: str) -> None:
 
 def throughput(folder: Path, repetitions: int) -> dict[str, Any]:
     """Two workers against one, and against two independent processes."""
-    path = config(folder, "throughput", 600, 8, 50_000, epochs=7, batch_size=100)
+    path = config(folder, "throughput", 600, 8, 50_000, epochs=15, batch_size=100)
     times: dict[str, list[float]] = {"one worker": [], "two workers": [], "two processes": []}
     for repetition in range(repetitions):
         for workers, name in ((1, "one worker"), (2, "two workers")):
