@@ -1,6 +1,6 @@
 """The engine: performs tasks on every core, or on a cluster, with Dask distributed.
 
-The parent keeps the order and hands out only what is ready, a few tasks a worker ahead, so its
+The parent keeps the order and hands out only what is ready, one task a worker thread, so its
 memory does not grow with the number of runs; workers write their results to the cache themselves.
 """
 
@@ -26,9 +26,6 @@ from .tasks import Done, Task, perform
 ATTEMPTS = 3
 """How often a task may fail, or its worker die, before it is recorded as failed."""
 
-AHEAD = 2
-"""Tasks handed out for each worker thread: one that runs and one that waits."""
-
 
 def execute(tasks: list[Task], workers: int | None = None, scheduler: str | None = None) -> Iterator[Done]:
     """Perform all tasks, each after the one it needs; yields them as they end.
@@ -45,7 +42,8 @@ def execute(tasks: list[Task], workers: int | None = None, scheduler: str | None
         call, running = uuid.uuid4().hex[:8], as_completed(loop=client.loop)
         with tqdm(total=sum(cost.values()), bar_format=BAR) as bar:
             while ahead or running.count():
-                for _ in range(AHEAD * max(1, sum(client.nthreads().values())) - running.count()):
+                # One a thread and none ahead: a task that waits at a busy worker leaves another idle.
+                for _ in range(max(1, sum(client.nthreads().values())) - running.count()):
                     if not ahead:
                         break
                     task = ahead.pop()
