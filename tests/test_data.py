@@ -236,7 +236,10 @@ def test_truncated_and_altered_unpacked_files_are_made_again(root: Path) -> None
 def test_unpacked_files_suffice(root: Path) -> None:
     for archive in root.rglob("*.gz"):
         archive.unlink()
-    data._provide_idx("mnist", root)
+    before = {path.name: path.stat().st_mtime_ns for path in (root / "MNIST" / "raw").iterdir()}
+    data.provide_files("mnist", root)
+    assert before == {path.name: path.stat().st_mtime_ns for path in (root / "MNIST" / "raw").iterdir()}
+    assert len(before) == 4
 
 
 def flip_a_byte(content: bytes) -> bytes:
