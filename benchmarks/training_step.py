@@ -20,8 +20,9 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from helpers.config import DataConfig, TrainStage
+from helpers.config import TrainStage
 from helpers.config_file import read_json
+from helpers.config_parts import DataConfig
 from helpers.data import DATA_ROOT, Dataset, load_dataset
 from helpers.engine import usable_cores
 from helpers.masked_body_builder import MaskedBodyBuilder

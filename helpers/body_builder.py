@@ -6,9 +6,9 @@ import pandas as pd
 import torch
 from torch import nn
 
-from .config import NetConfig
+from .config_parts import NetConfig
 from .errors import UserError
-from .shapes import WEIGHTED, LayerShape, ShapeError, layer_shapes
+from .shapes import WEIGHTED, LayerShape, ShapeError, layer_shapes, reader_of
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -25,6 +25,20 @@ INITS = {
     "glorot_uniform": lambda weight, g: nn.init.xavier_uniform_(weight, generator=g),
 }
 
+
+class Select(nn.Module):
+    """Passes on some features or channels: [N, C, …] → [N, len(index), …]."""
+
+    def __init__(self, index: list[int]):
+        super().__init__()
+        # Part of the architecture, so no part of what is learned and saved.
+        self.register_buffer("index", torch.tensor(index), persistent=False)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Values at the places of `index`, in its order."""
+        return values.index_select(1, self.index)
+
+
 MODULES = {
     "flatten": lambda layer, shape: nn.Flatten(),
     "linear": lambda layer, shape: nn.Linear(shape[0], layer.units),
@@ -36,6 +50,7 @@ MODULES = {
     "adaptive_avgpool": lambda layer, shape: nn.AdaptiveAvgPool2d(layer.size),
     "batch_norm": lambda layer, shape: (nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d)(shape[0]),
     "dropout": lambda layer, shape: nn.Dropout(layer.p),
+    "select": lambda layer, shape: Select(layer.index),
 }
 
 
@@ -103,6 +118,27 @@ class BodyBuilder(nn.Module):
     def weighted(self) -> dict[str, nn.Module]:
         """Layers with a weight by name, from input to logits."""
         return {s.name: self.layers[s.name] for s in self.shapes if s.type in WEIGHTED}
+
+    def reader(self, name: str) -> tuple[str, torch.Tensor]:
+        """The layer that reads a layer with weights, and which unit or filter each of its inputs is of, [in].
+
+        Raises ValueError for the logits, which nothing reads.
+        """
+        reader, owners = reader_of(self.shapes, name)
+        return reader, torch.tensor(owners, device=self.layers[name].weight.device)
+
+    def activated(self, names: list[str]) -> dict[str, nn.Module]:
+        """By layer name, the module that puts out the layer's activation, after any batch norm."""
+        found: dict[str, nn.Module] = {}
+        current, weighted = None, self.weighted()
+        for key, module in self.layers.items():
+            if key in weighted:
+                current = key
+            elif not isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d, *ACTIVATIONS.values())):
+                current = None
+            if current is not None:
+                found[current] = module
+        return {name: found[name] for name in names}
 
     @property
     def logits_name(self) -> str:

@@ -1,10 +1,14 @@
-"""What a pruned network really costs: parameters and MACs that some input reaches and some output reads."""
+"""What a pruned network really costs, and the smaller dense network that does the same.
 
-from typing import NamedTuple
+Alive is what some input reaches and some output reads.
+"""
+
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from .config_parts import NetConfig
 from .masked_body_builder import MaskedBodyBuilder
 from .shapes import WEIGHTED
 
@@ -42,7 +46,7 @@ def effective_cost(network: MaskedBodyBuilder) -> EffectiveCost:
         params += weights + int(outputs.sum())
         macs += weights * shape.macs // mask.numel()
         if shape.name != network.logits_name:
-            kept, total = kept + weights, total + mask.numel()
+            kept, total = kept + weights, total + network.full[shape.name].weights
     return EffectiveCost(params, macs, 1 - kept / total if total else 0.0)
 
 
@@ -51,10 +55,27 @@ def alive_units(network: MaskedBodyBuilder) -> dict[str, tuple[Tensor, Tensor]]:
 
     Logits always count as alive: their biases are the network's last word.
     """
-    edges = {
-        name: layer.weight_mask.flatten(2).any(2) if layer.weight_mask.dim() > 2 else layer.weight_mask
-        for name, layer in network.weighted().items()
-    }
+    edges, reached = _edges(network), reached_units(network)
+    read = torch.ones_like(reached[network.logits_name][1])
+    alive: dict[str, tuple[Tensor, Tensor]] = {}
+    for shape in reversed(network.shapes):
+        inputs, outputs = reached[shape.name]
+        last = shape.name == network.logits_name
+        outputs = read if last else outputs & read
+        if shape.type in WEIGHTED:
+            read = (edges[shape.name] & outputs.view(-1, 1)).any(0)
+        elif shape.type == "flatten":
+            read = read.view(len(inputs), -1).any(1)
+        elif shape.type == "select":
+            index = network.layers[shape.name].index
+            read = torch.zeros_like(inputs).index_put((index,), read)
+        alive[shape.name] = (inputs & read, outputs)
+    return alive
+
+
+def reached_units(network: MaskedBodyBuilder) -> dict[str, tuple[Tensor, Tensor]]:
+    """Per layer, which inputs and which outputs some input of the network reaches; as `alive_units`."""
+    edges = _edges(network)
     reached: dict[str, tuple[Tensor, Tensor]] = {}
     device = next(iter(edges.values())).device
     values = torch.ones(network.shapes[0].input_shape[0], dtype=torch.bool, device=device)
@@ -64,16 +85,147 @@ def alive_units(network: MaskedBodyBuilder) -> dict[str, tuple[Tensor, Tensor]]:
             values = (edges[shape.name] & before).any(1)
         elif shape.type == "flatten":
             values = before.repeat_interleave(shape.output_shape[0] // len(before))
+        elif shape.type == "select":
+            values = before[network.layers[shape.name].index]
         reached[shape.name] = (before, values)
-    alive: dict[str, tuple[Tensor, Tensor]] = {}
-    read = torch.ones_like(values)
-    for shape in reversed(network.shapes):
-        inputs, outputs = reached[shape.name]
-        last = shape.name == network.logits_name
-        outputs = read if last else outputs & read
-        if shape.type in WEIGHTED:
-            read = (edges[shape.name] & outputs.view(-1, 1)).any(0)
-        elif shape.type == "flatten":
-            read = read.view(len(inputs), -1).any(1)
-        alive[shape.name] = (inputs & read, outputs)
-    return alive
+    return reached
+
+
+def _edges(network: MaskedBodyBuilder) -> dict[str, Tensor]:
+    """Per layer with weights, which output keeps a weight to which input or channel: [out, in] bool."""
+    return {
+        name: layer.weight_mask.flatten(2).any(2) if layer.weight_mask.dim() > 2 else layer.weight_mask
+        for name, layer in network.weighted().items()
+    }
+
+
+@torch.no_grad()
+def compact(network: MaskedBodyBuilder) -> MaskedBodyBuilder:
+    """A smaller network with the same logits, up to rounding, in evaluation mode.
+
+    Removed for good are units and filters that no input reaches or no output reads, and inputs that
+    nobody reads (`select` leaves them out). What unreached ones still emit, a constant, goes into the
+    next bias. Two things stay: one unit of a layer that is dead altogether, since no layer is empty; and
+    an unreached filter that a convolution reads not as one constant, but together with its padding.
+    Single pruned weights between living units stay zeros under a mask.
+    """
+    constants, alive = _constant_inputs(network), alive_units(network)
+    layers: list[dict[str, Any]] = []
+    parts: dict[str, dict[str, Tensor]] = {}
+    # Which of the full network's values the small one still has at this place.
+    present = torch.arange(network.shapes[0].input_shape[0], device=next(network.parameters()).device)
+    staying: set[int] = set()  # among them, those of units that are dead and yet kept
+    for shape in network.shapes:
+        words, module = shape.layer.model_dump(), network.layers[shape.name]
+        inputs, outputs = (part.clone() for part in alive[shape.name])
+        if shape.type == "flatten":
+            size = shape.output_shape[0] // shape.input_shape[0]
+            spread = torch.arange(size, device=present.device)
+            present = (present.view(-1, 1) * size + spread).flatten()
+            staying = {place * size + offset for place in staying for offset in range(size)}
+        elif shape.type == "select":
+            staying = {new for new, old in enumerate(shape.layer.index) if old in staying}
+            outputs[list(staying)] = True
+            kept = _never_empty(outputs).nonzero().flatten()
+            words["index"] = torch.searchsorted(present, module.index[kept]).tolist()
+            present = kept
+        elif shape.type == "batch_norm":
+            parts[shape.name] = {
+                key: value[present] if value.dim() else value for key, value in module.state_dict().items()
+            }
+        elif shape.type in WEIGHTED:
+            inputs[list(staying)] = True
+            folded = _folded(module, constants[shape.name], ~inputs)
+            is_severed = not inputs.any()
+            if is_severed:
+                inputs[present[0]] = True
+            if int(inputs.sum()) < len(present):
+                index = inputs[present].nonzero().flatten().tolist()
+                layers.append({"type": "select", "index": index})
+            staying = set()
+            if shape.name != network.logits_name:
+                staying = _must_stay(network, shape.name, constants, outputs)
+                outputs[list(staying)] = True
+                words["units" if shape.type == "linear" else "filters"] = int(outputs.sum())
+            parts[shape.name] = {
+                "weight": module.weight[outputs][:, inputs] * (not is_severed),
+                "bias": (module.bias + folded)[outputs],
+                "weight_mask": module.weight_mask[outputs][:, inputs] & (not is_severed),
+                "unit_mask": module.unit_mask[outputs],
+            }
+            present = outputs.nonzero().flatten()
+        layers.append(words)
+    net = network.net.model_dump() | {"layers": layers}
+    small = MaskedBodyBuilder(NetConfig.model_validate(net), network.dataset).to(present.device)
+    if small.is_convolutional:
+        small = small.to(memory_format=torch.channels_last)
+    small.load_state_dict(
+        {f"layers.{name}.{key}": v for name, part in parts.items() for key, v in part.items()}
+    )
+    small.full = network.full
+    return small.train(network.training)
+
+
+def _never_empty(kept: Tensor) -> Tensor:
+    """The same, or with its first place kept where there is none."""
+    if not kept.any():
+        kept[0] = True
+    return kept
+
+
+def _constant_inputs(network: MaskedBodyBuilder) -> dict[str, Tensor]:
+    """What each layer with weights is given for a black image: for what no input reaches, always the same.
+
+    [in] for linear layers, [in, height, width] for convolutions.
+    """
+    device = next(network.parameters()).device
+    image = torch.zeros(1, *network.shapes[0].input_shape, device=device)
+    seen: dict[str, Tensor] = {}
+    was_training = network.training
+    network.eval()
+    values = image
+    for name, module in network.layers.items():
+        seen[name] = values[0]
+        values = module(values)
+    network.train(was_training)
+    return {name: seen[name] for name in network.weighted()}
+
+
+def _folded(layer: nn.Module, constants: Tensor, removed: Tensor) -> Tensor:
+    """What a layer's removed inputs, constants all, add to its pre-activations: [out]."""
+    weight = layer.weight.flatten(2).sum(2) if layer.weight.dim() > 2 else layer.weight
+    # Of a convolution's removed inputs the maps are uniform, so that one place tells all.
+    values = constants.flatten(1)[:, 0] if constants.dim() > 1 else constants
+    return weight[:, removed] @ values[removed]
+
+
+def _must_stay(
+    network: MaskedBodyBuilder, name: str, constants: dict[str, Tensor], outputs: Tensor
+) -> set[int]:
+    """Places of dead units or filters that cannot be removed: see `compact`."""
+    reader = network.layers[network.reader(name)[0]]
+    staying = set()
+    if isinstance(reader, nn.Conv2d):
+        maps = constants[network.reader(name)[0]].flatten(1)
+        is_uniform = (maps == maps[:, :1]).all(1)
+        is_silent = is_uniform & (maps[:, 0] == 0)
+        is_foldable = is_silent | (is_uniform & (max(reader.padding) == 0))
+        is_read = reader.weight_mask.flatten(2).any(2).any(0)
+        owners = network.reader(name)[1]
+        reached = reached_units(network)[name][1]
+        staying = set(owners[~is_foldable & is_read & ~reached[owners]].tolist())
+    if not outputs.any() and not staying:
+        staying = {0}
+    return staying
+
+
+@torch.inference_mode()
+def largest_difference(one: nn.Module, other: nn.Module, images: Tensor) -> float:
+    """Largest difference between two networks' logits over these images, in evaluation mode; modes are put back."""
+    modes = [one.training, other.training]
+    one.eval()
+    other.eval()
+    largest = max((one(batch) - other(batch)).abs().max().item() for batch in images.split(1000))
+    one.train(modes[0])
+    other.train(modes[1])
+    return largest

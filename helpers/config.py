@@ -1,239 +1,20 @@
 """The vocabulary of a config: every word that an experiment's JSON file may use, and what it means.
 
-A config is a sentence of stages about one network on one data set. This module says which words
-exist (pydantic models) and exports the JSON Schema that lets an editor complete and check a config
-while it is being written.
+A config is a sentence of stages about one network on one data set. This module has the stages and
+the file as a whole, `config_parts` what stands inside; and it exports the JSON Schema that lets an
+editor complete and check a config while it is being written.
 """
 
 import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from .config_parts import Adam, Constant, Count, DataConfig, NetConfig, Optimizer, Schedule, Share, Vocabulary
 
 SCHEMA_PATH = Path(__file__).resolve().parent.parent / "configs" / "schema.json"
 """Written by `python -m helpers.config`."""
-
-
-def whole(value: Any) -> Any:
-    """Admit 1e3 where a count is meant: JSON has one number type."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-Count = Annotated[int, BeforeValidator(whole), Field(lt=2**63)]
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Vocabulary(BaseModel):
-    """What all parts of a config have in common: unknown keys and wrong types are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-# Data
-
-DATASETS: dict[str, tuple[tuple[int, int, int], int, int]] = {
-    "mnist": ((1, 28, 28), 10, 60_000),
-    "fashion_mnist": ((1, 28, 28), 10, 60_000),
-    "kmnist": ((1, 28, 28), 10, 60_000),
-    "cifar10": ((3, 32, 32), 10, 50_000),
-}
-"""Image shape (channels, height, width), number of classes, number of training images."""
-
-
-class DataConfig(Vocabulary):
-    """Which images, and which of them train, validate and test."""
-
-    dataset: Literal["mnist", "fashion_mnist", "kmnist", "cifar10"] = Field(description="Which data set.")
-    validation_size: Count = Field(
-        5000, ge=0, description="Images held out of the training set for validation; 0: no validation."
-    )
-    split_seed: Count = Field(0, ge=0, description="Draws the split; independent of the run's seed.")
-    train_size: Count | None = Field(
-        None, ge=1, description="Images to train on; default: all that validation leaves."
-    )
-
-
-# Net
-
-ActivationName = Literal["relu", "gelu", "sigmoid", "tanh", "identity"]
-Activation = Annotated[
-    ActivationName | None, Field(description="After this layer (and its batch norm); default: the net's.")
-]
-
-
-class LayerBase(Vocabulary):
-    """What every layer may have."""
-
-    name: str | None = Field(
-        None,
-        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
-        description="Address for prune stages; default: its type and number, such as linear_1.",
-    )
-
-
-class Flatten(LayerBase):
-    """Images or feature maps to vectors."""
-
-    type: Literal["flatten"]
-
-
-class Linear(LayerBase):
-    """Fully connected. The last one gives the logits and has no activation."""
-
-    type: Literal["linear"]
-    units: Count = Field(ge=1, description="Output neurons.")
-    activation: Activation = None
-
-
-class Conv2d(LayerBase):
-    """Convolution with square kernels."""
-
-    type: Literal["conv2d"]
-    filters: Count = Field(ge=1, description="Output channels.")
-    kernel: Count = Field(ge=1, description="Kernel side, pixels.")
-    stride: Count = Field(1, ge=1, description="Step of the kernel, pixels.")
-    padding: Count = Field(0, ge=0, description="Zeros around the input, pixels on each side.")
-    activation: Activation = None
-
-
-class Pool(LayerBase):
-    """What max and average pooling share."""
-
-    kernel: Count = Field(2, ge=1, description="Window side, pixels.")
-    stride: Count | None = Field(None, ge=1, description="Step of the window, pixels; default: the kernel.")
-
-
-class MaxPool(Pool):
-    """Largest value of each window."""
-
-    type: Literal["maxpool"]
-
-
-class AvgPool(Pool):
-    """Mean of each window."""
-
-    type: Literal["avgpool"]
-
-
-class AdaptiveAvgPool(LayerBase):
-    """Means over a fixed grid of windows, whatever the input's size."""
-
-    type: Literal["adaptive_avgpool"]
-    size: Count = Field(1, ge=1, description="Output side, pixels.")
-
-
-class BatchNorm(LayerBase):
-    """Batch normalisation (Ioffe and Szegedy 2015), between a layer and its activation."""
-
-    type: Literal["batch_norm"]
-
-
-class Dropout(LayerBase):
-    """Dropout (Srivastava et al. 2014), while training only."""
-
-    type: Literal["dropout"]
-    p: Share = Field(0.5, lt=1, description="Probability that a value is dropped.")
-
-
-Layer = Annotated[
-    Flatten | Linear | Conv2d | MaxPool | AvgPool | AdaptiveAvgPool | BatchNorm | Dropout,
-    Field(discriminator="type"),
-]
-
-
-class NetConfig(Vocabulary):
-    """The network: layers from input to logits."""
-
-    layers: list[Layer] = Field(min_length=1, description="From input to logits.")
-    activation: ActivationName = Field("relu", description="After every layer with weights but the last.")
-    init: Literal["kaiming_normal", "kaiming_uniform", "glorot_normal", "glorot_uniform"] = Field(
-        "kaiming_normal",
-        description="Initial weights: He et al. 2015 or Glorot and Bengio 2010; biases start at 0.",
-    )
-
-
-# Optimisation
-
-
-class AdamBase(Vocabulary):
-    """What Adam and AdamW share (Kingma and Ba 2015)."""
-
-    lr: float = Field(1e-3, gt=0, le=1e30, description="Peak learning rate.")
-    betas: list[Annotated[float, Field(ge=0, lt=1)]] = Field(
-        [0.9, 0.999], min_length=2, max_length=2, description="Decay of the two moments, per step."
-    )
-    eps: float = Field(1e-8, gt=0, description="Added to the denominator.")
-
-
-class Adam(AdamBase):
-    """Adam; weight decay enters as an L2 penalty."""
-
-    type: Literal["adam"]
-    weight_decay: float = Field(0.0, ge=0, description="L2 penalty.")
-
-
-class AdamW(AdamBase):
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
-
-    type: Literal["adamw"]
-    weight_decay: float = Field(0.01, ge=0, description="Decay of weights and biases, per step and lr.")
-
-
-class SGD(Vocabulary):
-    """Stochastic gradient descent."""
-
-    type: Literal["sgd"]
-    lr: float = Field(gt=0, le=1e30, description="Peak learning rate.")
-    momentum: float = Field(0.0, ge=0, lt=1, description="Share of the last step that is kept.")
-    nesterov: bool = Field(False, description="Look ahead along the momentum; needs momentum > 0.")
-    weight_decay: float = Field(0.0, ge=0, description="L2 penalty.")
-
-    @model_validator(mode="after")
-    def _nesterov_has_momentum(self) -> "SGD":
-        if self.nesterov and not self.momentum:
-            raise ValueError("nesterov needs momentum > 0")
-        return self
-
-
-Optimizer = Annotated[Adam | AdamW | SGD, Field(discriminator="type")]
-
-
-class ScheduleBase(Vocabulary):
-    """What every learning-rate schedule may have."""
-
-    warmup_steps: Count = Field(0, ge=0, description="Steps of linear warm-up from 0 to the peak.")
-
-
-class Constant(ScheduleBase):
-    """The peak learning rate throughout."""
-
-    type: Literal["constant"]
-
-
-class LinearDecay(ScheduleBase):
-    """Straight down from the peak."""
-
-    type: Literal["linear"]
-    final: Share = Field(0.0, description="Share of the peak that is left at the end.")
-
-
-class CosineDecay(ScheduleBase):
-    """Half a cosine down from the peak (Loshchilov and Hutter 2017)."""
-
-    type: Literal["cosine"]
-    final: Share = Field(0.0, description="Share of the peak that is left at the end.")
-
-
-class MultiStep(ScheduleBase):
-    """Down by a factor at each milestone."""
-
-    type: Literal["multi_step"]
-    milestones: list[Share] = Field(min_length=1, description="Where it drops, as shares of the stage.")
-    factor: float = Field(0.1, gt=0, le=1, description="What each milestone multiplies the rate by.")
-
-
-Schedule = Annotated[Constant | LinearDecay | CosineDecay | MultiStep, Field(discriminator="type")]
 
 
 # Stages
@@ -271,7 +52,7 @@ class TrainStage(StageBase):
     log_every: Count | None = Field(
         None, ge=1, description="Steps between rows of the learning curve; default: an epoch."
     )
-
+    ramp: "Ramp | None" = Field(None, description="Prune while training (gradual pruning).")
     checkpoint_epochs: Count | None = Field(
         1,
         ge=1,
@@ -298,18 +79,24 @@ class PruneAmount(Vocabulary):
         return self
 
 
-class PruneStage(StageBase, PruneAmount):
-    """Scores, then masks, then weights set to exactly 0."""
+Criterion = Literal[
+    "magnitude", "l1", "in_out", "wanda", "contribution", "apoz", "taylor", "obd", "random", "shuffle"
+]
 
-    type: Literal["prune"]
+
+class PruneWords(PruneAmount):
+    """What to prune, by which score, and how much of it."""
+
     kind: Literal["weight", "unit", "filter"] = Field(
         description="What goes: single weights, output neurons of linear layers, or filters of convolutions."
     )
-    criterion: Literal["magnitude", "random", "shuffle"] = Field(
+    criterion: Criterion = Field(
         "magnitude",
-        description="What is removed first: the smallest (|w|; L2 norm of incoming weights), any at random, "
-        "or as many as magnitude takes of each layer, at random places (without an amount: the present "
-        "masks, shuffled).",
+        description="What goes first is what has the smallest: magnitude (|w|; L2 norm of incoming weights), "
+        "l1 (L1 norm of them), in_out (incoming × outgoing norm), wanda (|w|·‖x‖), contribution (|w| × spread of "
+        "its input; spread of the activation × outgoing norm), apoz (share of activations that are not 0), "
+        "taylor (|w·∂L/∂w|, SNIP; |a·∂L/∂a|), obd (w²·H). Or any at random; or shuffle: as many as magnitude "
+        "takes of each layer, at random places (without an amount: the present masks, shuffled).",
     )
     scope: Literal["layer", "global"] = Field(
         "layer", description="Rank inside each layer, or all layers together."
@@ -318,12 +105,75 @@ class PruneStage(StageBase, PruneAmount):
         {},
         description="Amounts of single layers by name; naming the logits layer, or 'all', prunes it as well.",
     )
+    samples: Count = Field(
+        2000, ge=1, description="Training images that a criterion which needs data reads: the first ones."
+    )
 
     @model_validator(mode="after")
-    def _some_amount(self) -> "PruneStage":
+    def _some_amount(self) -> "PruneWords":
         if self.sparsity is None and self.rate is None and self.criterion != "shuffle":
             raise ValueError("expected one of 'sparsity' and 'rate', found neither")
         return self
+
+
+class PruneStage(StageBase, PruneWords):
+    """Scores, then masks, then weights set to exactly 0."""
+
+    type: Literal["prune"]
+
+
+class Ramp(PruneWords):
+    """Prune while training, on a cubic schedule: fast at first, slow at the end (Zhu and Gupta 2017)."""
+
+    every: Count = Field(100, ge=1, description="Steps from one pruning to the next.")
+    end: Share = Field(0.75, gt=0, description="Share of the stage's steps after which the masks stay.")
+
+    @model_validator(mode="after")
+    def _no_shuffle(self) -> "Ramp":
+        if self.criterion == "shuffle":
+            raise ValueError("'shuffle' moves masks; a ramp only ever prunes more: choose another criterion")
+        return self
+
+
+class RefitStage(StageBase):
+    """Closed-form repair toward the dense network on unlabelled training images, layer by layer."""
+
+    type: Literal["refit"]
+    mode: Literal["bias", "rescale", "full"] = Field(
+        "full",
+        description="What is fitted of each unit: its bias; one scale and its bias; all its kept weights and "
+        "its bias.",
+    )
+    samples: Count = Field(10_000, ge=2, description="Training images to fit on: the first ones.")
+    ridge: float = Field(
+        1e-3, ge=0, le=1e6, description="Penalty on the weights, times the layer's mean input variance."
+    )
+
+
+class RewindStep(Vocabulary):
+    """A point inside the first train stage."""
+
+    step: Count = Field(ge=0, description="Gradient steps of the first train stage.")
+
+
+class RewindStage(StageBase):
+    """Weights and batch-norm statistics back to an earlier point; masks stay."""
+
+    type: Literal["rewind"]
+    to: Literal["init", "fresh"] | RewindStep = Field(
+        description="The initial weights, a fresh draw of them, or {'step': k} of the first train stage, whose "
+        "schedule and data order the next train stage then resumes."
+    )
+
+
+class CompactStage(StageBase):
+    """Dead units, filters and inputs removed for good: a smaller network, the same function."""
+
+    type: Literal["compact"]
+
+
+Verb = TrainStage | PruneStage | RefitStage | RewindStage | CompactStage
+"""What a run is made of, repeats written out."""
 
 
 class RepeatStage(StageBase):
@@ -331,13 +181,13 @@ class RepeatStage(StageBase):
 
     type: Literal["repeat"]
     times: Count = Field(ge=1, description="How many copies.")
-    stages: "list[Annotated[TrainStage | PruneStage, Field(discriminator='type')]]" = Field(
+    stages: list[Annotated[Verb, Field(discriminator="type")]] = Field(
         min_length=1,
         description="Copy i of n prunes to 1-(1-sparsity)^(i/n), or rate of what is left.",
     )
 
 
-Stage = Annotated[TrainStage | PruneStage | RepeatStage, Field(discriminator="type")]
+Stage = Annotated[Verb | RepeatStage, Field(discriminator="type")]
 
 
 class Sentence(Vocabulary):

@@ -8,9 +8,25 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from .config import DATASETS, PruneAmount, PruneStage, Sentence
-from .sentence import Loc, expand_repeats
+from .config import PruneAmount, PruneWords, Ramp, RewindStep, Sentence, TrainStage
+from .config_parts import DATASETS
+from .sentence import Loc, Step, expand_repeats, prune_words, ramp_events, step_count
 from .shapes import ShapeError, layer_names, layer_shapes, prunable_names
+
+_ALL, _UNITS = ("weight", "unit", "filter"), ("unit", "filter")
+CRITERION_KINDS = {
+    "magnitude": _ALL,
+    "l1": _UNITS,
+    "in_out": _UNITS,
+    "wanda": ("weight",),
+    "contribution": _ALL,
+    "apoz": _UNITS,
+    "taylor": _ALL,
+    "obd": ("weight",),
+    "random": _ALL,
+    "shuffle": _ALL,
+}
+"""What each criterion can rank."""
 
 
 def path_text(loc: Loc) -> str:
@@ -151,23 +167,90 @@ def cross_mistakes(sentence: Sentence) -> list[tuple[Loc, str]]:
         mistakes.append((("net", "layers", last, "activation"), text))
     images = data.train_size or max(size - data.validation_size, 0)
     normalised = any(layer.type == "batch_norm" for layer in sentence.net.layers)
+    steps = expand_repeats(sentence.stages)
     reached: dict[tuple[str, str], float] = {}
-    for step in expand_repeats(sentence.stages):
-        if isinstance(step.stage, PruneStage):
-            found = _prune_mistakes(sentence, step.stage, reached)
-            mistakes += [((*step.loc, *where), text) for where, text in found]
-        elif normalised and images % step.stage.batch_size == 1:
-            text = f"expected a last batch of more than one image for batch_norm; {images} images leave one"
-            mistakes.append(((*step.loc, "batch_size"), text))
+    for step in steps:
+        words = prune_words(step.stage)
+        if words is not None:
+            place = (*step.loc, "ramp") if isinstance(words, Ramp) else step.loc
+            found = _prune_mistakes(sentence, words, reached, images)
+            mistakes += [((*place, *where), text) for where, text in found]
+        if isinstance(step.stage, TrainStage):
+            mistakes += [
+                ((*step.loc, *where), text) for where, text in _train_mistakes(step.stage, images, normalised)
+            ]
+        elif step.stage.type == "refit" and step.stage.samples > images:
+            text = f"expected at most the {images} training images, found {step.stage.samples}"
+            mistakes.append(((*step.loc, "samples"), text))
+    return list(dict.fromkeys(mistakes + _order_mistakes(steps, images)))
+
+
+def _train_mistakes(stage: TrainStage, images: int, normalised: bool) -> list[tuple[Loc, str]]:
+    """Mistakes of one train stage."""
+    if normalised and images % stage.batch_size == 1:
+        text = f"expected a last batch of more than one image for batch_norm; {images} images leave one"
+        return [(("batch_size",), text)]
+    steps = step_count(stage, images)
+    if stage.ramp is not None and steps and not ramp_events(stage.ramp, steps):
+        text = f"expected at most {min(int(stage.ramp.end * steps), steps - 1)}, or nothing is pruned in {steps} steps"
+        return [(("ramp", "every"), f"{text}; found {stage.ramp.every}")]
+    return []
+
+
+def _order_mistakes(steps: list[Step], images: int) -> list[tuple[Loc, str]]:
+    """Stages that stand where they cannot act."""
+    mistakes: list[tuple[Loc, str]] = []
+    first: TrainStage | None = None
+    compacted = compacted_since_train = False
+    resumed: int | None = None
+    for step in steps:
+        stage = step.stage
+        if stage.type == "train":
+            if resumed is not None and resumed >= step_count(stage, images):
+                text = f"expected more than the {resumed} steps of the rewind before it, found {step_count(stage, images)}"
+                mistakes.append(((*step.loc, "epochs" if stage.steps is None else "steps"), text))
+            first, compacted_since_train, resumed = first or stage, False, None
+        elif stage.type == "compact":
+            compacted = compacted_since_train = True
+        elif stage.type == "refit" and compacted_since_train:
+            text = "'refit' fits to the dense network, and 'compact' has changed its shape: put refit before compact"
+            mistakes.append(((*step.loc, "type"), text))
+        elif stage.type == "rewind":
+            if compacted and stage.to != "fresh":
+                text = "after 'compact' only 'fresh' fits: earlier weights are of another shape"
+                mistakes.append(((*step.loc, "to"), text))
+            elif isinstance(stage.to, RewindStep):
+                limit = 0 if first is None else step_count(first, images)
+                if stage.to.step > limit:
+                    what = f"the first training has {limit}" if first else "no training comes before"
+                    text = f"expected at most {limit} ({what}), found {stage.to.step}"
+                    mistakes.append(((*step.loc, "to", "step"), text))
+                resumed = stage.to.step
     return mistakes
 
 
+def _activation(sentence: Sentence, name: str) -> str:
+    """The config's word for the activation of a layer with weights."""
+    layer = sentence.net.layers[layer_names(sentence.net).index(name)]
+    return layer.activation or sentence.net.activation
+
+
 def _prune_mistakes(
-    sentence: Sentence, stage: PruneStage, reached: dict[tuple[str, str], float]
+    sentence: Sentence, stage: PruneWords, reached: dict[tuple[str, str], float], images: int
 ) -> list[tuple[Loc, str]]:
-    """Mistakes of one prune stage; `reached`: what earlier stages asked for, by kind and layer."""
+    """Mistakes of one prune stage or ramp; `reached`: what earlier stages asked for, by kind and layer."""
     names, logits = prunable_names(sentence.net, stage.kind)
     mistakes: list[tuple[Loc, str]] = []
+    if stage.kind not in CRITERION_KINDS[stage.criterion]:
+        fitting = [word for word, kinds in CRITERION_KINDS.items() if stage.kind in kinds]
+        text = f"{stage.criterion!r} does not rank {stage.kind}s; expected one of {', '.join(map(repr, fitting))}"
+        mistakes.append((("criterion",), text))
+    if stage.criterion == "apoz" and any(_activation(sentence, name) != "relu" for name in names):
+        text = "'apoz' counts activations that are exactly 0: it needs the activation 'relu'"
+        mistakes.append((("criterion",), text))
+    if stage.samples > images and "samples" in stage.model_fields_set:
+        text = f"expected at most the {images} training images, found {stage.samples}"
+        mistakes.append((("samples",), text))
     if stage.kind == "filter" and not any(layer.type == "conv2d" for layer in sentence.net.layers):
         return [(("kind",), "'filter' needs a conv2d layer, and this net has none")]
     if stage.kind == "unit" and not names:

@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from .config import ConfigFile, whole
+from .config import ConfigFile
 from .config_errors import nearest, short
+from .config_parts import whole
 from .errors import UserError
 
 FULL = "full"

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .config import DataConfig
+from .config_parts import DataConfig
 from .errors import UserError
 
 DATA_ROOT = Path(__file__).resolve().parent.parent / "data"

@@ -10,9 +10,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from .config import DataConfig, NetConfig, Sentence, whole
+from .config import Sentence
 from .config_errors import cross_mistakes, nearest, path_text, short, validation_mistakes
 from .config_file import FULL, axis_mistakes, outline_mistakes, read_json
+from .config_parts import DataConfig, NetConfig, whole
 from .errors import UserError
 from .sentence import Loc, Step, expand_repeats, stage_hashes, stage_names, without_layer_names
 from .shapes import layer_names

@@ -4,9 +4,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from .body_builder import BodyBuilder
-from .config import NetConfig
+from .config_parts import NetConfig
 
 
 class LayerMask(NamedTuple):
@@ -18,6 +19,14 @@ class LayerMask(NamedTuple):
     """[out], bool: output neurons of a linear layer, filters of a convolution."""
 
 
+class FullSize(NamedTuple):
+    """How large a layer is in the network that the config describes, before any compaction."""
+
+    weights: int
+    units: int
+    """Output neurons or filters."""
+
+
 LEAKY = (nn.Sigmoid, nn.BatchNorm1d, nn.BatchNorm2d)
 """What turns the 0 of a pruned unit into something."""
 
@@ -25,16 +34,16 @@ LEAKY = (nn.Sigmoid, nn.BatchNorm1d, nn.BatchNorm2d)
 class Gate(nn.Module):
     """Lets nothing of a layer's pruned units pass to its reader."""
 
-    def __init__(self, layer: nn.Module):
+    def __init__(self, layer: nn.Module, owners: Tensor):
+        """`owners` [in]: which of the layer's units each value is of; after flatten, a channel has several."""
         super().__init__()
         # In a tuple, so that the layer does not become a submodule of the gate as well.
         self.layer = (layer,)
+        self.register_buffer("owners", owners, persistent=False)
 
     def forward(self, values: Tensor) -> Tensor:
-        """[N, out, …] → the same, exactly 0 for pruned units. Selects, since 0 × inf is no 0."""
-        mask = self.layer[0].unit_mask
-        # After flatten, each channel has become several features.
-        mask = mask.repeat_interleave(values.shape[1] // len(mask))
+        """[N, in, …] → the same, exactly 0 for pruned units. Selects, since 0 × inf is no 0."""
+        mask = self.layer[0].unit_mask[self.owners]
         return torch.where(mask.view(1, -1, *[1] * (values.dim() - 2)), values, 0)
 
 
@@ -53,29 +62,37 @@ class MaskedBodyBuilder(BodyBuilder):
         for layer in self.weighted().values():
             layer.register_buffer("weight_mask", torch.ones_like(layer.weight, dtype=torch.bool))
             layer.register_buffer("unit_mask", torch.ones_like(layer.bias, dtype=torch.bool))
+        self.full = {name: FullSize(la.weight.numel(), len(la.bias)) for name, la in self.weighted().items()}
         self._add_gates()
+
+    @property
+    def is_compacted(self) -> bool:
+        """Whether something has been removed for good."""
+        return any(self.full[name].weights > la.weight.numel() for name, la in self.weighted().items())
 
     def _add_gates(self) -> None:
         """A gate before each reader that would not receive exactly 0 from pruned units."""
         modules, weighted = list(self.layers.items()), self.weighted()
         self.layers = nn.ModuleDict()
-        source: nn.Module | None = None
+        source: str | None = None
         leaky = False
         for name, module in modules:
             if name in weighted:
                 if leaky:
-                    self.layers[f"{name}:gate"] = Gate(source)
-                source, leaky = module, False
+                    self.layers[f"{name}:gate"] = Gate(weighted[source], self.reader(source)[1])
+                source, leaky = name, False
             elif source is not None and isinstance(module, LEAKY):
                 leaky = True
             self.layers[name] = module
 
+    def masks_of(self, name: str) -> LayerMask:
+        """A layer's masks themselves."""
+        layer = self.layers[name]
+        return LayerMask(layer.weight_mask, layer.unit_mask)
+
     def masks(self) -> dict[str, LayerMask]:
         """Copies of the masks by layer name."""
-        return {
-            name: LayerMask(layer.weight_mask.clone(), layer.unit_mask.clone())
-            for name, layer in self.weighted().items()
-        }
+        return {name: LayerMask(*(part.clone() for part in self.masks_of(name))) for name in self.weighted()}
 
     @torch.no_grad()
     def set_masks(self, masks: dict[str, LayerMask]) -> None:
@@ -108,10 +125,10 @@ class MaskedBodyBuilder(BodyBuilder):
             layer.weight.masked_fill_(~layer.weight_mask, 0)
             layer.bias.masked_fill_(~layer.unit_mask, 0)
 
-    def keep_masks(self, optimizer: torch.optim.Optimizer) -> None:
+    def keep_masks(self, optimizer: torch.optim.Optimizer) -> RemovableHandle:
         """Have this optimizer end each step with the masks applied: no momentum or decay revives a weight.
 
-        The masks are those of now; after `set_masks`, call it again.
+        The masks are those of now; after `set_masks`, remove the handle and call it again.
         """
         layers = self.weighted().values()
         pruned = [layer for layer in layers if not layer.weight_mask.all() or not layer.unit_mask.all()]
@@ -124,8 +141,7 @@ class MaskedBodyBuilder(BodyBuilder):
                 for values, mask in pairs:
                     values.mul_(mask)
 
-        if pairs:
-            optimizer.register_step_post_hook(zero_again)
+        return optimizer.register_step_post_hook(zero_again)
 
     def check_masks(self) -> None:
         """Raises RuntimeError where a pruned weight or bias is not exactly 0."""
@@ -138,22 +154,34 @@ class MaskedBodyBuilder(BodyBuilder):
                 raise RuntimeError(f"{name}: {int(revived)} pruned values are not 0: something revived them")
 
     def keep_rates(self) -> dict[str, float]:
-        """Share of each layer's weights that is kept, by layer name."""
-        return {name: layer.weight_mask.double().mean().item() for name, layer in self.weighted().items()}
+        """Share of each layer's weights that is kept, by layer name; removed ones are not."""
+        return {
+            name: layer.weight_mask.double().sum().item() / self.full[name].weights
+            for name, layer in self.weighted().items()
+        }
 
     def sparsity(self, include_logits: bool = False) -> float:
-        """Share of weights that is pruned; of the prunable ones, or of all with the logits layer's."""
-        layers = [la for name, la in self.weighted().items() if include_logits or name != self.logits_name]
-        total = sum(layer.weight_mask.numel() for layer in layers)
-        return 1 - sum(int(layer.weight_mask.sum()) for layer in layers) / total if total else 0.0
+        """Share of weights that is pruned or removed; of the prunable ones, or of all with the logits layer's."""
+        names = [name for name in self.weighted() if include_logits or name != self.logits_name]
+        return _gone(
+            sum(int(self.layers[name].weight_mask.sum()) for name in names),
+            sum(self.full[name].weights for name in names),
+        )
 
     def unit_sparsity(self, kind: str) -> float:
-        """Share of units (kind "unit": linear layers but the logits) or filters ("filter") that is pruned."""
+        """Share of units (kind "unit": linear layers but the logits) or filters ("filter") that is gone."""
         wanted = nn.Linear if kind == "unit" else nn.Conv2d
-        masks = [
-            layer.unit_mask
+        names = [
+            name
             for name, layer in self.weighted().items()
             if isinstance(layer, wanted) and name != self.logits_name
         ]
-        total = sum(mask.numel() for mask in masks)
-        return 1 - sum(int(mask.sum()) for mask in masks) / total if total else 0.0
+        return _gone(
+            sum(int(self.layers[name].unit_mask.sum()) for name in names),
+            sum(self.full[name].units for name in names),
+        )
+
+
+def _gone(kept: int, total: int) -> float:
+    """One less the share that is kept; 0 of nothing."""
+    return 1 - kept / total if total else 0.0

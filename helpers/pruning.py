@@ -1,104 +1,147 @@
 """Pruning: scores say what matters least, exact counts make them masks, masks make zeros.
 
-A unit is an output neuron, so a row of torch's [out, in] weight; a filter is the same for a
-convolution's output channel. The logits layer is left alone unless a stage names it.
+Shares are of the network that the config describes: what compaction has removed counts as pruned.
+The logits layer is left alone unless a stage names it.
 """
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .config import PruneAmount, PruneStage
+from .config import PruneAmount, PruneWords
+from .criteria import CRITERIA, NEEDS_DATA, Scene
+from .data import Split
 from .errors import UserError
 from .masked_body_builder import LayerMask, MaskedBodyBuilder
 from .shapes import prunable_names
 
-Score = Callable[[nn.Module, str, torch.Generator], Tensor]
 
+@dataclass(frozen=True)
+class Group:
+    """Layers that are ranked together, and how many of their weights, units or filters go."""
 
-def magnitude(layer: nn.Module, kind: str, generator: torch.Generator) -> Tensor:
-    """|w| of each weight, or the L2 norm of each unit's or filter's incoming weights."""
-    weight = layer.weight.detach()
-    return weight.abs() if kind == "weight" else weight.flatten(1).norm(dim=1)
+    names: list[str]
+    start: int
+    """Pruned already, or removed."""
+    final: int
+    """Pruned in the end."""
 
+    def count(self, progress: float) -> int:
+        """How many are pruned at this share of the way, 0 to 1: 1 − (1 − progress)³ of those to come.
 
-def random(layer: nn.Module, kind: str, generator: torch.Generator) -> Tensor:
-    """Uniform numbers, drawn on the CPU: the control that any criterion has to beat."""
-    shape = layer.weight.shape if kind == "weight" else layer.bias.shape
-    return torch.rand(shape, generator=generator).to(layer.weight.device)
-
-
-CRITERIA: dict[str, Score] = {"magnitude": magnitude, "random": random, "shuffle": magnitude}
-"""From a config's word to the scores of one layer: [out, in, …] for weights, [out] for units and filters."""
+        Zhu and Gupta 2017, equation 1.
+        """
+        return self.start + round((self.final - self.start) * (1 - (1 - progress) ** 3))
 
 
 def prune(
     network: MaskedBodyBuilder,
-    stage: PruneStage,
+    words: PruneWords,
     generator: torch.Generator,
     reference: dict[str, Tensor] | None = None,
-) -> None:
-    """Prune the network in place as a config's prune stage says.
+    images: Split | None = None,
+    groups: list[Group] | None = None,
+    progress: float = 1.0,
+) -> list[str]:
+    """Prune the network in place as a prune stage says, or a ramp at some progress; warnings, if any.
 
     Exactly round(sparsity × n) are pruned (Python's round): those that are pruned already first,
-    then the lowest score, then the lowest index. Criterion `shuffle` then moves each layer's mask
-    to random places; what it revives takes its value from `reference`, a state_dict (default: 0).
+    then the lowest score, then the lowest index. `images` are what criteria in NEEDS_DATA read, the
+    first `words.samples` of them. `groups` (default: those of now) say where a ramp began. Criterion
+    `shuffle` then moves each layer's mask to random places; what it revives takes its value from
+    `reference`, a state_dict (default: 0).
 
     Raises UserError where more is pruned already than the stage asks for, or a score is not a number.
     """
-    masks = network.masks()
-    for names, amount in _groups(network, stage):
-        layers = [network.weighted()[name] for name in names]
-        scores = [CRITERIA[stage.criterion](layer, stage.kind, generator).flatten() for layer in layers]
-        kept = [_of_kind(masks[name], stage.kind).flatten() for name in names]
-        if amount is not None:
-            kept = _rank(torch.cat(scores), torch.cat(kept), amount, ", ".join(names)).split(
-                [len(k) for k in kept]
-            )
-        for name, keep in zip(names, kept, strict=True):
-            if stage.criterion == "shuffle":
-                keep = _shuffled(keep, masks[name], stage.kind, generator)
-            masks[name] = _with(masks[name], stage.kind, keep)
-    if stage.criterion == "shuffle" and reference is not None:
+    groups = groups if groups is not None else prune_groups(network, words)
+    names = [name for group in groups for name in group.names]
+    masks, scores, warnings = network.masks(), _scores(network, words, names, generator, images), []
+    for group in groups:
+        kept = [_of_kind(masks[name], words.kind).flatten() for name in group.names]
+        flat = torch.cat([scores[name].flatten() for name in group.names])
+        gone = _full_count(network, words.kind, group.names) - len(flat)
+        keep = _rank(flat, torch.cat(kept), group.count(progress) - gone, ", ".join(group.names))
+        for name, new, old in zip(group.names, keep.split([len(k) for k in kept]), kept, strict=True):
+            if old.any() and not new.any():
+                noun = f"{words.kind}s" if len(old) > 1 else words.kind
+                warnings.append(
+                    f"prune: {name} loses the last of its {len(old)} {noun}: nothing passes it any more"
+                )
+            if words.criterion == "shuffle":
+                new = _shuffled(new, masks[name], words.kind, generator)
+            masks[name] = _with(masks[name], words.kind, new)
+    if words.criterion == "shuffle" and reference is not None:
         with torch.no_grad():
             for name, layer in network.weighted().items():
                 layer.weight.copy_(reference[f"layers.{name}.weight"])
                 layer.bias.copy_(reference[f"layers.{name}.bias"])
     network.set_masks(masks)
+    return warnings
 
 
-def _groups(network: MaskedBodyBuilder, stage: PruneStage) -> list[tuple[list[str], PruneAmount | None]]:
-    """Layers that are ranked together, and how much of them goes; None: no more than is pruned now."""
-    names, logits = prunable_names(network.net, stage.kind)
-    overrides = {} if stage.layers == "all" else dict(stage.layers)
-    if stage.layers == "all" or logits in overrides:
+def _scores(
+    network: MaskedBodyBuilder,
+    words: PruneWords,
+    names: list[str],
+    generator: torch.Generator,
+    images: Split | None,
+) -> dict[str, Tensor]:
+    """The criterion's scores; the network is in evaluation mode meanwhile, as later readers will be."""
+    data = {}
+    if words.criterion in NEEDS_DATA:
+        data = {"images": images.images[: words.samples], "labels": images.labels[: words.samples]}
+    was_training = network.training
+    network.eval()
+    scores = CRITERIA[words.criterion](Scene(network, names, words.kind, generator, **data))
+    network.train(was_training)
+    return scores
+
+
+def prune_groups(network: MaskedBodyBuilder, words: PruneWords) -> list[Group]:
+    """Layers that are ranked together, and how many of theirs go. Raises UserError where too many are gone."""
+    names, logits = prunable_names(network.net, words.kind)
+    overrides = {} if words.layers == "all" else dict(words.layers)
+    if words.layers == "all" or logits in overrides:
         names.append(logits)
-    default = PruneAmount(sparsity=stage.sparsity, rate=stage.rate)
+    default = PruneAmount(sparsity=words.sparsity, rate=words.rate)
     own = {name: amount for name, amount in overrides.items() if amount != PruneAmount()}
     together = [name for name in names if name not in own]
-    groups = [together] if stage.scope == "global" and together else [[name] for name in together]
+    groups = [together] if words.scope == "global" and together else [[name] for name in together]
     pairs = [(group, default) for group in groups] + [([name], amount) for name, amount in own.items()]
     # Ranked in the network's order, so that random draws do not depend on the order of a dict.
     pairs.sort(key=lambda pair: names.index(pair[0][0]))
-    return [(group, amount if amount != PruneAmount() else None) for group, amount in pairs]
+    return [_group(network, words.kind, group, amount) for group, amount in pairs]
 
 
-def _rank(scores: Tensor, kept: Tensor, amount: PruneAmount, where: str) -> Tensor:
-    """What is still kept after pruning by rank. All [n]; raises UserError."""
-    if scores.isnan().any():
-        raise UserError(
-            f"prune: {where}: expected scores that are numbers, found NaN: has the training diverged?"
-        )
-    total, already = len(kept), int((~kept).sum())
+def _group(network: MaskedBodyBuilder, kind: str, names: list[str], amount: PruneAmount) -> Group:
+    """What is pruned of these layers now, and in the end."""
+    total = _full_count(network, kind, names)
+    kept = sum(int(_of_kind(network.masks_of(name), kind).sum()) for name in names)
+    already = total - kept
     if amount.sparsity is not None:
         count = round(amount.sparsity * total)
     else:
-        count = already + round(amount.rate * (total - already))
-    if count < already:
+        count = already + round((amount.rate or 0.0) * kept)
+    if count < already and not network.is_compacted:
         raise UserError(
-            f"prune: {where}: {already} of {total} are pruned already, more than the {count} asked for; "
+            f"prune: {', '.join(names)}: {already} of {total} are pruned already, more than the {count} asked for; "
             f"ask for a sparsity of at least {already / total:g}"
+        )
+    # Compaction takes what is dead as well, and that may be more.
+    return Group(names, already, max(count, already))
+
+
+def _full_count(network: MaskedBodyBuilder, kind: str, names: list[str]) -> int:
+    """How many weights, units or filters these layers have in the network that the config describes."""
+    return sum(getattr(network.full[name], "weights" if kind == "weight" else "units") for name in names)
+
+
+def _rank(scores: Tensor, kept: Tensor, count: int, where: str) -> Tensor:
+    """What is still kept when `count` are pruned, by rank. All [n]; raises UserError."""
+    if scores.isnan().any():
+        raise UserError(
+            f"prune: {where}: expected scores that are numbers, found NaN: has the training diverged?"
         )
     order = scores.masked_fill(~kept, -torch.inf).argsort(stable=True)
     keep = torch.ones_like(kept)

@@ -9,12 +9,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from .config import DataConfig, NetConfig, PruneAmount, PruneStage, RepeatStage, Stage, TrainStage, whole
+from .config import PruneWords, Ramp, RepeatStage, Stage, TrainStage, Verb
+from .config_parts import DataConfig, NetConfig, whole
 
 SCHEMA_VERSION = 1
 """Part of every hash. Raise it when the meaning of configs changes as a whole."""
 
-VERB_VERSIONS = {"train": 1, "prune": 1}
+VERB_VERSIONS = {"train": 1, "prune": 1, "refit": 1, "rewind": 1, "compact": 1}
 """Part of the hash of every stage of that type. Raise one when the verb's numerics or defaults change."""
 
 Loc = tuple[str | int, ...]
@@ -24,7 +25,7 @@ Loc = tuple[str | int, ...]
 class Step:
     """One stage as it runs: repeats written out, amounts as numbers."""
 
-    stage: TrainStage | PruneStage
+    stage: Verb
     name: str
     round: int
     """Copy inside a repeat, from 1; 0 outside."""
@@ -71,21 +72,47 @@ def expand_repeats(stages: list[Stage]) -> list[Step]:
     return steps
 
 
-def _copy(stage: Any, copy: int, times: int) -> Any:
+def prune_words(stage: Verb) -> PruneWords | None:
+    """What a stage prunes: a prune stage as a whole, a train stage by its ramp, others nothing."""
+    return stage.ramp if isinstance(stage, TrainStage) else stage if isinstance(stage, PruneWords) else None
+
+
+def step_count(stage: TrainStage, images: int) -> int:
+    """Gradient steps of a train stage on so many training images."""
+    return stage.steps if stage.steps is not None else stage.epochs * -(-images // stage.batch_size)
+
+
+def ramp_events(ramp: Ramp, steps: int) -> int:
+    """How often a ramp prunes in a stage of this many steps; at least one step follows the last time."""
+    return min(int(ramp.end * steps), steps - 1) // ramp.every
+
+
+def _with_prune_words(stage: Verb, changes: dict[str, Any]) -> Verb:
+    """The stage with other words about what it prunes."""
+    if isinstance(stage, TrainStage):
+        return stage.model_copy(update={"ramp": stage.ramp.model_copy(update=changes)})
+    return stage.model_copy(update=changes)
+
+
+def _copy(stage: Verb, copy: int, times: int) -> Verb:
     """A repeated stage with its sparsity on the way to the last copy's."""
-    if not isinstance(stage, PruneStage):
-        return stage
 
-    def on_the_way(amount: PruneAmount) -> PruneAmount:
-        if amount.sparsity is None or copy == times:
-            return amount
+    def on_the_way(sparsity: float | None) -> float | None:
+        if sparsity is None or copy == times:
+            return sparsity
         # Rounded, so that the last digit of a power on some other machine changes no hash.
-        return amount.model_copy(update={"sparsity": round(1 - (1 - amount.sparsity) ** (copy / times), 12)})
+        return round(1 - (1 - sparsity) ** (copy / times), 12)
 
-    layers = stage.layers
+    words = prune_words(stage)
+    if words is None:
+        return stage
+    layers = words.layers
     if isinstance(layers, dict):
-        layers = {name: on_the_way(amount) for name, amount in layers.items()}
-    return on_the_way(stage).model_copy(update={"layers": layers})
+        layers = {
+            name: amount.model_copy(update={"sparsity": on_the_way(amount.sparsity)})
+            for name, amount in layers.items()
+        }
+    return _with_prune_words(stage, {"sparsity": on_the_way(words.sparsity), "layers": layers})
 
 
 def canonical(value: Any) -> Any:
@@ -117,12 +144,16 @@ def without_layer_names(net: NetConfig, stages: list[Any], names: list[str]) -> 
     for name, layer in zip(names, net.layers, strict=True):
         count[layer.type] += 1
         default[name] = f"{layer.type}_{count[layer.type]}"
-    renamed = [
-        stage.model_copy(update={"layers": {default[name]: amount for name, amount in stage.layers.items()}})
-        if isinstance(stage, PruneStage) and isinstance(stage.layers, dict)
-        else stage
-        for stage in stages
-    ]
+
+    def rename(stage: Verb) -> Verb:
+        words = prune_words(stage)
+        if words is None or not isinstance(words.layers, dict):
+            return stage
+        return _with_prune_words(
+            stage, {"layers": {default[name]: amount for name, amount in words.layers.items()}}
+        )
+
+    renamed = [rename(stage) for stage in stages]
     return plain, renamed
 
 

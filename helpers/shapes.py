@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 
-from .config import DATASETS, Layer, NetConfig
+from .config_parts import DATASETS, Layer, NetConfig
 
 WEIGHTED = ("linear", "conv2d")
 """Layers that have a weight, and so can be pruned."""
@@ -71,6 +71,21 @@ def layer_shapes(net: NetConfig, dataset: str) -> list[LayerShape]:
     return shapes
 
 
+def reader_of(shapes: list[LayerShape], name: str) -> tuple[str, list[int]]:
+    """The layer with weights that reads a layer's output, and which unit or filter each of its inputs is of."""
+    place = next(index for index, shape in enumerate(shapes) if shape.name == name)
+    owners = list(range(shapes[place].output_shape[0]))
+    for shape in shapes[place + 1 :]:
+        if shape.type in WEIGHTED:
+            return shape.name, owners
+        if shape.type == "flatten":
+            size = math.prod(shape.input_shape[1:])
+            owners = [owner for owner in owners for _ in range(size)]
+        elif shape.type == "select":
+            owners = [owners[place] for place in shape.layer.index]
+    raise ValueError(f"{name}: nothing reads the logits")
+
+
 def prunable_names(net: NetConfig, kind: str) -> tuple[list[str], str]:
     """Names of the layers that this kind of pruning acts on, logits layer left out; and its name."""
     weighted = [
@@ -91,6 +106,10 @@ def _output_shape(index: int, layer: Layer, shape: tuple[int, ...]) -> tuple[int
         return (layer.units,)
     if layer.type in ("batch_norm", "dropout"):
         return shape
+    if layer.type == "select":
+        if max(layer.index) >= shape[0]:
+            raise ShapeError(index, f"expected places below {shape[0]}, found {max(layer.index)}", "index")
+        return (len(layer.index), *shape[1:])
     if len(shape) != 3:
         raise ShapeError(index, f"expected (channels, height, width), found {shape}: it is flat already")
     channels, height, width = shape

@@ -3,6 +3,7 @@
 import copy
 import io
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .compaction import alive_units, effective_cost
-from .config import NetConfig, PruneStage, TrainStage
+from .compaction import alive_units, compact, effective_cost, largest_difference
+from .config import CompactStage, PruneStage, RefitStage, RewindStage, TrainStage, Verb
+from .config_parts import NetConfig
 from .data import Dataset
 from .logger import atomic
 from .masked_body_builder import LayerMask, MaskedBodyBuilder
 from .pruning import prune
+from .refit import refit
 from .seeds import generator, seed_for
 from .train_dojo import TrainDojo, evaluate
 
@@ -27,7 +30,7 @@ WRONG_SAMPLES = 100
 HISTOGRAM_EDGES = np.linspace(-0.3, 0.3, 121)
 """Bins of the weight histograms; the outermost two hold the tails as well."""
 
-PERSISTENT = ("train",)
+PERSISTENT = ("train", "refit")
 """Stages whose weights are kept on disk; the others are computed again in milliseconds."""
 
 
@@ -39,11 +42,17 @@ class State:
     dataset: Dataset
     seed: int
     reference: dict[str, Tensor]
-    """Weights before the first prune since the last train: what shuffle brings back."""
+    """Weights before the first prune since the last train: what refit fits to and shuffle brings back."""
+    first_train: TrainStage | None = None
+    """The first training of the sentence: what a rewind to one of its steps repeats."""
     trained: int = 0
     """Train stages so far: each has its own data order."""
     pruned: int = 0
-    """Prune stages so far: each has its own random masks."""
+    """Stages so far that pruned: each has its own random masks."""
+    drawn: int = 0
+    """Fresh initial weights drawn so far."""
+    resume_at: int | None = None
+    """Step of the first training at which the next one begins, after a rewind to it."""
     precision: str = "float32"
     """Of the last training, and so of every evaluation after it."""
     epochs: float = 0.0
@@ -52,13 +61,15 @@ class State:
     status: str = "ok"
     curves: dict[str, list[float]] = field(default_factory=dict)
     """Learning curve of the last stage; empty where it did not train."""
+    compact_difference: float = math.nan
+    """Where the last stage removed something: largest change of a test logit."""
     partial: Path | None = None
     """Where a training may keep itself while it runs."""
     notes: list[str] = field(default_factory=list)
     """What the user should hear."""
 
 
-SCALARS = ("trained", "pruned", "precision", "epochs", "train_flops", "wall_s", "status")
+SCALARS = ("trained", "pruned", "drawn", "precision", "epochs", "train_flops", "wall_s", "status")
 """What a checkpoint keeps of a state beside weights and masks."""
 
 
@@ -81,7 +92,7 @@ def _weights(network: MaskedBodyBuilder) -> dict[str, Tensor]:
 
 def run_train(state: State, stage: TrainStage) -> None:
     """Gradient steps: new moments, own schedule, own data order; goes on where a killed one left off."""
-    dojo, partial = TrainDojo(state.network, state.dataset, stage, state.seed, state.trained), state.partial
+    dojo, partial = _dojo(state, stage), state.partial
     if partial is not None and partial.exists():
         before = copy.deepcopy(state.network.state_dict())
         try:
@@ -93,13 +104,16 @@ def run_train(state: State, stage: TrainStage) -> None:
             reason = str(error).split("\n")[0]
             state.notes.append(f"{partial}: damaged or not a save of this training ({reason}); begun again")
             state.network.load_state_dict(before)
-            dojo = TrainDojo(state.network, state.dataset, stage, state.seed, state.trained)
+            dojo = _dojo(state, stage)
 
     def keep(words: dict[str, Any]) -> None:
         write_tensors(partial, words)
 
     progress = dojo.train(keep if partial is not None else None)
+    state.notes += dojo.warnings
     state.trained += 1
+    state.pruned += stage.ramp is not None
+    state.resume_at = None
     state.precision = stage.precision
     state.epochs += progress.samples / len(state.dataset.train)
     # Backward costs two forward passes; a MAC is two operations; masked weights compute like dense ones.
@@ -110,15 +124,71 @@ def run_train(state: State, stage: TrainStage) -> None:
     state.reference = _weights(state.network)
 
 
+def _dojo(state: State, stage: TrainStage) -> TrainDojo:
+    """The training of this stage, at its beginning."""
+    if state.resume_at is None:
+        return TrainDojo(state.network, state.dataset, stage, state.seed, state.trained, state.pruned)
+    dojo = TrainDojo(state.network, state.dataset, stage, state.seed, 0, state.pruned)
+    dojo.begin_at(state.resume_at)
+    return dojo
+
+
 def run_prune(state: State, stage: PruneStage) -> None:
     """Scores, masks, zeros."""
-    prune(state.network, stage, generator(state.seed, "masks", state.pruned), state.reference)
+    draws = generator(state.seed, "masks", state.pruned)
+    state.notes += prune(state.network, stage, draws, state.reference, state.dataset.train)
     state.pruned += 1
-    state.curves = {}
 
 
-VERBS: dict[str, Callable[[State, Any], None]] = {"train": run_train, "prune": run_prune}
+def run_refit(state: State, stage: RefitStage) -> None:
+    """Closed-form repair toward the reference."""
+    images = state.dataset.train.images[: stage.samples]
+    flops = refit(state.network, state.reference, images, stage.mode, stage.ridge)
+    state.train_flops += flops
+    state.network.check_masks()
+
+
+def run_rewind(state: State, stage: RewindStage) -> None:
+    """Other weights under the same masks."""
+    if stage.to == "fresh":
+        state.drawn += 1
+        seed = seed_for(state.seed, "init", "fresh", state.drawn)
+        earlier = MaskedBodyBuilder(state.network.net, state.dataset.name, seed)
+    else:
+        earlier = begin(state.network.net, state.dataset, state.seed).network
+        if stage.to != "init":
+            # Trained again rather than kept: no result's identity depends on what may be asked of it later.
+            silent = state.first_train.model_copy(update={"log_every": None, "checkpoint_epochs": None})
+            TrainDojo(earlier, state.dataset, silent, state.seed).train(until=stage.to.step)
+            state.resume_at = stage.to.step
+    state.network.load_state_dict(_weights(earlier), strict=False)
+    state.network.apply_masks()
+
+
+def run_compact(state: State, stage: CompactStage) -> None:
+    """A smaller network in its place."""
+    small = compact(state.network)
+    state.compact_difference = largest_difference(state.network, small, state.dataset.test.images)
+    state.network = small
+
+
+VERBS: dict[str, Callable[[State, Any], None]] = {
+    "train": run_train,
+    "prune": run_prune,
+    "refit": run_refit,
+    "rewind": run_rewind,
+    "compact": run_compact,
+}
 """From a stage's type to what it does to the state, in place."""
+
+
+def act(state: State, stage: Verb) -> None:
+    """One stage."""
+    state.curves, state.compact_difference = {}, math.nan
+    began = time.perf_counter()
+    VERBS[stage.type](state, stage)
+    if stage.type != "train":  # whose measuring on the way does not count
+        state.wall_s += time.perf_counter() - began
 
 
 def measure(state: State) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -145,6 +215,8 @@ def measure(state: State) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "train_flops": state.train_flops,
         "wall_s": state.wall_s,
     }
+    if not math.isnan(state.compact_difference):
+        row["compact_difference"] = state.compact_difference
     return row, _arrays(network, dataset, test.predictions)
 
 
@@ -165,14 +237,25 @@ def _arrays(network: MaskedBodyBuilder, dataset: Dataset, predictions: Tensor) -
         "histogram_edges": HISTOGRAM_EDGES,
     }
     first = next(iter(layers.values()))
-    if first.weight.dim() == 2:
-        shape = network.shapes[0].input_shape
-        pixels = first.weight_mask.float().mean(0)
-        if len(pixels) == math.prod(shape):
-            arrays["input_map"] = pixels.view(shape).cpu().numpy()
-    else:
+    if first.weight.dim() > 2:
         arrays["first_filters"] = first.weight.detach().contiguous().cpu().numpy()
+    elif (pixels := _input_map(network, first)) is not None:
+        arrays["input_map"] = pixels.cpu().numpy()
     return arrays
+
+
+def _input_map(network: MaskedBodyBuilder, first: torch.nn.Module) -> Tensor | None:
+    """Share of first-layer weights that each pixel keeps, [C, H, W]; None where the layer reads no pixels."""
+    shape = network.shapes[0].input_shape
+    pixels, units = torch.zeros(math.prod(shape)), network.full[next(iter(network.weighted()))].units
+    selects = [module.index for name, module in network.layers.items() if name.startswith("select_")]
+    index = (
+        selects[0].cpu() if selects and len(selects[0]) == first.in_features else torch.arange(len(pixels))
+    )
+    if len(index) != first.in_features:
+        return None
+    pixels[index] = first.weight_mask.float().sum(0).cpu() / units
+    return pixels.view(shape)
 
 
 def _histogram(layer: torch.nn.Module) -> np.ndarray:
@@ -191,35 +274,50 @@ def write_tensors(path: Path, words: dict[str, Any]) -> None:
 
 
 def to_checkpoint(state: State) -> dict[str, Any]:
-    """Weights, masks as bits and plain values: all that a later stage needs, nothing that could run."""
-    masks = {}
-    for name, mask in state.network.masks().items():
+    """Weights, masks as bits and plain values: all that a later stage needs, nothing that could run.
+
+    Of a pruned layer's weights only the kept ones are there, in a row.
+    """
+    network, masks = state.network, {}
+    weights = {key: value.cpu().contiguous() for key, value in _weights(network).items()}
+    for name, mask in network.masks().items():
         if not mask.weight.all() or not mask.unit.all():
             masks[name] = {what: _pack(getattr(mask, what)) for what in mask._fields}
-    weights = {key: value.cpu().contiguous() for key, value in _weights(state.network).items()}
-    return {"weights": weights, "masks": masks, "scalars": {key: getattr(state, key) for key in SCALARS}}
+            weights[f"layers.{name}.weight"] = weights[f"layers.{name}.weight"][mask.weight.cpu()]
+    words = {"weights": weights, "masks": masks, "scalars": {key: getattr(state, key) for key in SCALARS}}
+    return words | ({"net": network.net.model_dump_json()} if network.is_compacted else {})
 
 
 def from_checkpoint(checkpoint: dict[str, Any], net: NetConfig, dataset: Dataset, seed: int) -> State:
-    """The state that `to_checkpoint` saw. Raises KeyError, ValueError or RuntimeError where unfit."""
+    """The state that `to_checkpoint` saw; its reference is its own weights.
+
+    Raises KeyError, ValueError or RuntimeError where unfit.
+    """
     state = begin(net, dataset, seed)
-    unknown = state.network.load_state_dict(checkpoint["weights"], strict=False)
+    if "net" in checkpoint:
+        full, small = state.network.full, NetConfig.model_validate_json(checkpoint["net"])
+        state.network = begin(small, dataset, seed).network
+        state.network.full = full
+    network, device, weights = state.network, dataset.train.labels.device, dict(checkpoint["weights"])
+    masks = network.masks()
+    for name, bits in checkpoint["masks"].items():
+        parts = (_unpack(bits[what], getattr(masks[name], what), device) for what in LayerMask._fields)
+        masks[name] = mask = LayerMask(*parts)
+        kept = weights[f"layers.{name}.weight"].to(device)
+        weights[f"layers.{name}.weight"] = torch.zeros(mask.weight.shape, device=device).masked_scatter(
+            mask.weight, kept
+        )
+        if len(kept) != int(mask.weight.sum()):
+            raise ValueError(f"{name}: expected {int(mask.weight.sum())} kept weights, found {len(kept)}")
+    unknown = network.load_state_dict(weights, strict=False)
     missing = [key for key in unknown.missing_keys if not key.endswith("_mask")]
     if missing or unknown.unexpected_keys:
         raise ValueError(f"expected the weights of this network, found {missing} missing")
-    device = dataset.train.labels.device
-    state.network.set_masks(
-        {
-            name: LayerMask(
-                *(_unpack(bits[what], old, device) for what, old in zip(LayerMask._fields, mask, strict=True))
-            )
-            for name, mask in state.network.masks().items()
-            if (bits := checkpoint["masks"].get(name))
-        }
-    )
-    for key in SCALARS:
+    network.set_masks(masks)
+    # One that was added since has its default: older checkpoints stay good.
+    for key in checkpoint["scalars"].keys() & set(SCALARS):
         setattr(state, key, checkpoint["scalars"][key])
-    state.reference = _weights(state.network)
+    state.reference = _weights(network)
     return state
 
 

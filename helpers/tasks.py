@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from .config import DataConfig, NetConfig, PruneStage, TrainStage
-from .data import load_dataset
+from .config import Verb
+from .config_parts import DataConfig, NetConfig
+from .data import Dataset, load_dataset
 from .errors import UserError
 from .logger import DRAFT, Record, read_record, write_record
 from .sentence import canonical
-from .stages import PERSISTENT, VERBS, State, begin, from_checkpoint, measure, to_checkpoint, write_tensors
+from .stages import PERSISTENT, State, act, begin, from_checkpoint, measure, to_checkpoint, write_tensors
 
 Say = Callable[[str], None]
 
@@ -31,7 +32,7 @@ class Task:
     data: DataConfig
     net: NetConfig
     seed: int
-    stages: list[TrainStage | PruneStage]
+    stages: list[Verb]
     """The sentence from its first stage to this task's last."""
     hashes: list[str]
     """Identity of each stage's result."""
@@ -125,33 +126,46 @@ def numerics(threads: int) -> Iterator[None]:
 def restore(task: Task, until: int, say: Say, device: str) -> State:
     """The state before stage `until`: from the latest weights kept and intact, else from the start."""
     dataset = load_dataset(task.data, device)
+    state, start = begin(task.net, dataset, task.seed), 0
     for index in range(until - 1, -1, -1):
-        path = weights_path(task.networks, task.hashes[index])
-        if task.stages[index].type not in PERSISTENT or not path.exists():
-            continue
-        try:
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-            state = from_checkpoint(checkpoint, task.net, dataset, task.seed)
-        # Whatever is wrong with the file, from a cut tail to a forbidden class, the cure is the same.
-        except Exception as error:
-            reason = str(error).split("\n")[0]
-            say(f"{path}: damaged or not a checkpoint of this network ({reason}); computed again")
-            continue
-        start = index + 1
-        break
-    else:
-        state, start = begin(task.net, dataset, task.seed), 0
+        found = _kept_state(task, index, dataset, say) if task.stages[index].type in PERSISTENT else None
+        if found is not None and task.stages[index].type == "refit":
+            # Further fits are toward the same dense network.
+            trained = [place for place in range(index) if task.stages[place].type == "train"]
+            before = _kept_state(task, trained[-1], dataset, say) if trained else state
+            found = found if before is not None else None
+            if found is not None:
+                found.reference = before.reference
+        if found is not None:
+            state, start = found, index + 1
+            break
+    state.first_train = next((stage for stage in task.stages if stage.type == "train"), None)
     for index in range(start, until):
         if state.status == "ok":
             advance(task, index, state, say)
     return state
 
 
+def _kept_state(task: Task, index: int, dataset: Dataset, say: Say) -> State | None:
+    """The state after a stage as the cache has it, or None where it has none or a damaged one, which is said."""
+    path = weights_path(task.networks, task.hashes[index])
+    if not path.exists():
+        return None
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        return from_checkpoint(checkpoint, task.net, dataset, task.seed)
+    # Whatever is wrong with the file, from a cut tail to a forbidden class, the cure is the same.
+    except Exception as error:
+        reason = str(error).split("\n")[0]
+        say(f"{path}: damaged or not a checkpoint of this network ({reason}); computed again")
+        return None
+
+
 def advance(task: Task, index: int, state: State, say: Say) -> None:
     """One stage: act, then measure, record and keep what is wanted."""
     stage, key, began = task.stages[index], task.hashes[index], time.time()
     state.partial = partial_path(task.networks, key)
-    VERBS[stage.type](state, stage)
+    act(state, stage)
     while state.notes:
         say(state.notes.pop(0))
     if stage.type in PERSISTENT:

@@ -10,11 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .config import Optimizer, Schedule, TrainStage
+from .config import TrainStage
+from .config_parts import Optimizer, Schedule
 from .data import Dataset, Split, shift_images
 from .logger import CURVE_COLUMNS
 from .masked_body_builder import MaskedBodyBuilder
+from .pruning import prune, prune_groups
 from .seeds import generator, seed_for
+from .sentence import ramp_events, step_count
 
 EVALUATION_BATCH = 1000
 """Images at a time where nothing is learned; measured: larger batches fall out of the cache."""
@@ -41,6 +44,8 @@ class Progress:
     step: int = 0
     samples: int = 0
     """Samples seen, repeated ones too."""
+    skipped: int = 0
+    """Samples left out, where the training began at a later step."""
     tally: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
     """Since the last logged step: loss summed over the samples, number right, number seen."""
     wall_s: float = 0.0
@@ -109,7 +114,8 @@ class TrainDojo:
     """One train stage: a network, its data, and the loop.
 
     Data order, augmentation and dropout each draw from a generator of their own, derived from the
-    seed and from how many train stages came before, so runs with the same seed are paired.
+    seed and from how many train stages came before, so runs with the same seed are paired. With a
+    `ramp` it prunes on the way; `pruned_before` counts the stages that pruned before this one.
     """
 
     def __init__(
@@ -119,26 +125,40 @@ class TrainDojo:
         stage: TrainStage,
         seed: int,
         trained_before: int = 0,
+        pruned_before: int = 0,
     ):
         self.network, self.dataset, self.stage = network, dataset, stage
+        self.seed, self.pruned_before = seed, pruned_before
         self.steps_per_epoch = math.ceil(len(dataset.train) / stage.batch_size)
-        self.steps = stage.steps if stage.steps is not None else stage.epochs * self.steps_per_epoch
+        self.steps = step_count(stage, len(dataset.train))
         self.order = generator(seed, "order", trained_before)
         self.augmentation = generator(seed, "augmentation", trained_before)
         self.dropout_seed = seed_for(seed, "dropout", trained_before)
         self.dropout = generator(seed, "dropout", trained_before).get_state()
         self.optimizer = make_optimizer(network, stage.optimizer)
-        network.keep_masks(self.optimizer)
+        self.keeping = network.keep_masks(self.optimizer)
         self.progress = Progress()
+        self.groups = prune_groups(network, stage.ramp) if stage.ramp else []
+        self.warnings: list[str] = []
 
     def loss(self, logits: Tensor, labels: Tensor, batch: Tensor) -> Tensor:
         """Cross-entropy, mean over the samples. `batch` [B] are the samples' places in the training split."""
         return F.cross_entropy(logits, labels, label_smoothing=self.stage.label_smoothing)
 
-    def train(self, keep: Callable[[dict[str, Any]], None] | None = None) -> Progress:
+    def begin_at(self, step: int) -> None:
+        """Leave out the first steps: the schedule and the data order are those from `step` on."""
+        epochs, rest = divmod(step, self.steps_per_epoch)
+        self.progress.step = step
+        self.progress.skipped = epochs * len(self.dataset.train) + rest * self.stage.batch_size
+        for _ in range(epochs):
+            torch.randperm(len(self.dataset.train), generator=self.order)
+
+    def train(
+        self, keep: Callable[[dict[str, Any]], None] | None = None, until: int | None = None
+    ) -> Progress:
         """Train the network in place; ends early, and says so, when the loss is no longer finite.
 
-        `keep` is called every `checkpoint_epochs` with a state_dict from which `load_state_dict` goes
+        `until` ends it before its last step, without a row in the curves. `keep` is called every `checkpoint_epochs` with a state_dict from which `load_state_dict` goes
         on, bit by bit as if nothing had happened.
         """
         device, progress = self.dataset.train.labels.device, self.progress
@@ -153,8 +173,9 @@ class TrainDojo:
             self.network.train()
             started = time.perf_counter()
             for batch in self._batches():
-                if progress.step == self.steps:
+                if progress.step in (self.steps, until):
                     break
+                self._ramp()
                 factor = learning_rate_factor(self.stage.schedule, progress.step, self.steps)
                 self.optimizer.param_groups[0]["lr"] = lr = self.stage.optimizer.lr * factor
                 tally += self._step(batch)
@@ -192,6 +213,30 @@ class TrainDojo:
         self.order.set_state(order)
         self.augmentation.set_state(augmentation)
         self.progress = Progress(**state["progress"])
+        self._keep_masks()
+
+    def _keep_masks(self) -> None:
+        """Have the optimizer keep the masks as they are now."""
+        self.keeping.remove()
+        self.keeping = self.network.keep_masks(self.optimizer)
+
+    def _ramp(self) -> None:
+        """Prune a little more, where the ramp has come to its next point."""
+        ramp, step = self.stage.ramp, self.progress.step
+        if ramp is None or step == 0 or step % ramp.every:
+            return
+        events, event = ramp_events(ramp, self.steps), step // ramp.every
+        if event <= events:
+            draws = generator(self.seed, "masks", self.pruned_before, event)
+            self.warnings += prune(
+                self.network,
+                ramp,
+                draws,
+                images=self.dataset.train,
+                groups=self.groups,
+                progress=event / events,
+            )
+            self._keep_masks()
 
     def _step(self, batch: Tensor) -> Tensor:
         """One gradient step on the samples at these places; summed loss, number right, number, [3]."""
@@ -213,16 +258,18 @@ class TrainDojo:
     def _batches(self) -> Iterator[Tensor]:
         """Places in the training split, [B] at a time, a new permutation an epoch, without end."""
         device = self.dataset.train.labels.device
+        skip = self.progress.step % self.steps_per_epoch  # saves are made between epochs
         while True:
             order = torch.randperm(len(self.dataset.train), generator=self.order)
-            yield from order.to(device).split(self.stage.batch_size)
+            yield from order.to(device).split(self.stage.batch_size)[skip:]
+            skip = 0
 
     def _log(self, lr: float, loss: float, correct: float, seen: float) -> None:
         """A row of the learning curve. Test is measured here too, and selects nothing."""
         progress, precision = self.progress, self.stage.precision
         validation = evaluate(self.network, self.dataset.validation, precision)
         test = evaluate(self.network, self.dataset.test, precision)
-        epoch = progress.samples / len(self.dataset.train)
+        epoch = (progress.skipped + progress.samples) / len(self.dataset.train)
         row = (
             progress.step, epoch, lr, loss / seen, correct / seen,
             validation.loss, validation.accuracy, test.loss, test.accuracy, progress.wall_s,

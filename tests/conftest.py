@@ -15,7 +15,7 @@ import pytest
 import torch
 from distributed import LocalCluster
 
-from helpers.config import DataConfig
+from helpers.config_parts import DataConfig
 from helpers.data import Dataset, Split, load_dataset
 
 ROOT = Path(__file__).parents[1]

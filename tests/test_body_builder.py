@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from helpers.body_builder import BodyBuilder
-from helpers.config import DATASETS, NetConfig
+from helpers.config_parts import DATASETS, NetConfig
 from helpers.errors import UserError
 
 torch.set_num_threads(1)

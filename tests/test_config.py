@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 import helpers.config
-from helpers.config import Vocabulary, json_schema
+from helpers.config import json_schema
+from helpers.config_parts import Vocabulary
 from helpers.errors import UserError
 from helpers.expansion import load_config
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from torchvision import datasets
 
 from helpers import data
-from helpers.config import DataConfig
+from helpers.config_parts import DataConfig
 from helpers.data import Dataset, load_dataset, shift_images
 from helpers.errors import UserError
 

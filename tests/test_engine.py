@@ -19,7 +19,8 @@ import pytest
 import torch
 
 from helpers import experiment
-from helpers.config import DataConfig, NetConfig, TrainStage
+from helpers.config import TrainStage
+from helpers.config_parts import DataConfig, NetConfig
 from helpers.engine import execute
 from helpers.errors import UserError
 from helpers.experiment import main, run_experiment

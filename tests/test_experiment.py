@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from helpers.config import DataConfig
+from helpers.config_parts import DataConfig
 from helpers.data import load_dataset
 from helpers.errors import UserError
 from helpers.experiment import load_network, run_experiment

@@ -13,9 +13,10 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from helpers.config import NetConfig, Stage
+from helpers.config import Stage
+from helpers.config_parts import NetConfig
 from helpers.data import Dataset
-from helpers.stages import HISTOGRAM_EDGES, VERBS, State, begin, from_checkpoint, measure, to_checkpoint
+from helpers.stages import HISTOGRAM_EDGES, State, act, begin, from_checkpoint, measure, to_checkpoint
 from helpers.train_dojo import evaluate
 
 ROOT = Path(__file__).parents[1]
@@ -41,7 +42,7 @@ def after(state: State, *stages: dict[str, Any]) -> State:
     """The state after these stages, which begins as it was given."""
     for words in stages:
         stage = TypeAdapter(Stage).validate_python(words)
-        VERBS[stage.type](state, stage)
+        act(state, stage)
     return state
 
 
@@ -67,7 +68,7 @@ def are_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 READER = """
 import sys, torch
-from helpers.config import DataConfig, NetConfig
+from helpers.config_parts import DataConfig, NetConfig
 from helpers.data import load_dataset
 from helpers.stages import from_checkpoint
 
