@@ -208,7 +208,8 @@ class ConfigFile(Sentence):
     )
     sweep: dict[str, list[Any]] = Field({}, description="Axes by name; their values form a grid.")
     arms: dict[str, dict[str, Any]] = Field(
-        {}, description="Unequal variants by name; each overrides parts of this config."
+        {},
+        description="Unequal variants by name; each overrides parts of this config, and its 'then' adds stages.",
     )
     profiles: dict[str, dict[str, Any]] = Field(
         {}, description="Overrides by name, such as quick: {'train.epochs': 1, 'sweep.sparsity': [0.9]}."

@@ -83,10 +83,13 @@ def outline_mistakes(raw: dict[str, Any]) -> list[str]:
             elif not isinstance(item, dict):
                 mistakes.append(f"{key}.{name}: expected an object, found {short(item)}")
             elif key == "arms":
-                valid = ["data", "net", "seeds", "stages"]
+                valid = ["data", "net", "seeds", "stages", "then"]
                 mistakes += [
                     f"arms.{name}.{k}: unknown key" + nearest(k, valid) for k in item if k not in valid
                 ]
+                if not isinstance(item.get("then", []), list):
+                    found = short(item["then"])
+                    mistakes.append(f"arms.{name}.then: expected a list of stages, found {found}")
     if "arms" in raw and raw["arms"] == {}:
         mistakes.append("arms: expected at least one arm, found {}; leave the key out for none")
     if isinstance(raw.get("profiles"), dict) and FULL in raw["profiles"]:

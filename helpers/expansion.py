@@ -139,14 +139,22 @@ class _Draft:
 
     def _stage_places(self) -> list[tuple[Loc, str]]:
         """Every named stage of the file, those of arms too."""
-        places: list[tuple[Loc, str]] = []
-        for prefix, owner in [
-            ((), self.raw),
-            *((("arms", n), a) for n, a in self.raw.get("arms", {}).items()),
-        ]:
-            stages = owner.get("stages")
-            if isinstance(stages, list):
-                places += [((*prefix, *loc), name) for loc, name in stage_names(_dicts(stages))]
+        shared = self.raw.get("stages")
+        places = _named_places(shared, ("stages",))
+        for arm, changes in self.raw.get("arms", {}).items():
+            own = changes.get("stages", shared)
+            count = len(own) if isinstance(own, list) else 0
+            if "stages" in changes:
+                places += _named_places(own, ("arms", arm, "stages"))
+            # What an arm adds is named in view of what comes before it.
+            then = changes.get("then")
+            if isinstance(then, list):
+                named = _named_places([*(own if count else []), *then], ())
+                places += [
+                    (("arms", arm, "then", place[0] - count, *place[1:]), name)
+                    for place, name in named
+                    if place[0] >= count
+                ]
         return places
 
     def _assign(self, loc: Loc, value: Any, label: str) -> None:
@@ -175,7 +183,14 @@ class _Draft:
         for arm, changes in arms.items():
             base = {key: self.raw[key] for key in ("data", "net", "seeds", "stages") if key in self.raw}
             moved: dict[Loc, Loc] = {}
-            variant = _merge(base, changes, (), ("arms", arm), moved)
+            own = {key: value for key, value in changes.items() if key != "then"}
+            variant = _merge(base, own, (), ("arms", arm), moved)
+            if "then" in changes:
+                before = variant.get("stages", [])
+                if isinstance(before, list):
+                    for index in range(len(changes["then"])):
+                        moved["stages", len(before) + index] = ("arms", arm, "then", index)
+                    variant["stages"] = before + changes["then"]
             seeds = self._seeds(variant.pop("seeds", [0]), moved)
             holes = list(_holes(variant, ()))
             mentioned |= {axis for _, axis in holes}
@@ -258,6 +273,13 @@ class _Draft:
         line = f"{text}: {message}"
         if line not in self.mistakes:
             self.mistakes.append(line)
+
+
+def _named_places(stages: Any, prefix: Loc) -> list[tuple[Loc, str]]:
+    """Place, under this prefix, and name of every stage of a list that may not be validated yet."""
+    if not isinstance(stages, list):
+        return []
+    return [((*prefix, *loc[1:]), name) for loc, name in stage_names(_dicts(stages))]
 
 
 def _dicts(stages: list[Any]) -> list[dict[str, Any]]:

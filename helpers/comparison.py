@@ -1,0 +1,75 @@
+"""Arms of an experiment against each other: paired by seed, with intervals and verdicts."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import t
+
+from .plots import dense_rows, mean_interval
+
+MARGIN = 0.001
+"""Accuracies this close count as equal: 0.1 points, ten of 10,000 test images."""
+
+MEASURES = ("params", "macs", "sparsity_all", "train_flops", "epochs")
+
+
+def arm_rows(log: Any) -> pd.DataFrame:
+    """The last row of every run, with `kind` and `target` (nominal sparsity), and its accuracy less the dense base's.
+
+    `difference` is paired by seed: this run's test accuracy less that of the dense network it came
+    from. Controls that are no pruning of a kind have the kind of what they are the size of, else "".
+    """
+    rows = log.final()
+    dense = dense_rows(log).set_index("seed")["test_accuracy"]
+    kind = rows["sweep.kind"] if "sweep.kind" in rows else pd.Series(None, index=rows.index, dtype=object)
+    small = rows["unit_sparsity"].gt(0) | rows["filter_sparsity"].gt(0)
+    rows["kind"] = kind.where(kind.notna(), np.where(small, "unit", ""))
+    rows["target"] = rows["sweep.sparsity"].astype(float) if "sweep.sparsity" in rows else np.nan
+    rows["difference"] = rows["test_accuracy"] - rows["seed"].map(dense)
+    return rows
+
+
+def arm_table(log: Any) -> pd.DataFrame:
+    """A row an arm, kind and sparsity: accuracy and paired difference to the dense base, each with its interval.
+
+    Columns: arm, kind, target, mean, low, high, n, excluded, difference, difference_low,
+    difference_high, verdict, and the means of MEASURES.
+    """
+    rows, by = arm_rows(log), ["arm", "kind", "target"]
+    table = mean_interval(rows, by, "test_accuracy")
+    paired = mean_interval(rows, by, "difference")
+    for ours, theirs in (("difference", "mean"), ("difference_low", "low"), ("difference_high", "high")):
+        table[ours] = paired[theirs]
+    table["verdict"] = [
+        verdict(low, high)
+        for low, high in table[["difference_low", "difference_high"]].itertuples(index=False)
+    ]
+    for column in MEASURES:
+        table[column] = mean_interval(rows, by, column)["mean"]
+    order = {arm: place for place, arm in enumerate(dict.fromkeys(log.results["arm"]))}
+    return table.sort_values(by, key=lambda c: c.map(order) if c.name == "arm" else c).reset_index(drop=True)
+
+
+def verdict(low: float, high: float) -> str:
+    """What the interval of a difference in accuracy says: matches, better, worse, or undecided.
+
+    "matches" where all of it is within ±MARGIN, "better" or "worse" where all of it is outside.
+    """
+    if low >= -MARGIN and high <= MARGIN:
+        return "matches"
+    if high < -MARGIN:
+        return "worse"
+    return "better" if low > MARGIN else "undecided"
+
+
+def paired_difference(rows: pd.DataFrame, one: str, other: str, by: list[str]) -> pd.DataFrame:
+    """Accuracy of arm `one` less that of arm `other`, paired by seed: columns by…, mean, low, high, n."""
+    wide = rows[rows["status"].eq("ok")].pivot_table(
+        index=[*by, "seed"], columns="arm", values="test_accuracy"
+    )
+    gap = (wide[one] - wide[other]).dropna().rename("gap").reset_index()
+    found = gap.groupby(by)["gap"].agg(["mean", "std", "count"]).reset_index()
+    half = t.ppf(0.975, found["count"] - 1) * found.pop("std") / np.sqrt(found["count"])
+    found["low"], found["high"] = found["mean"] - half, found["mean"] + half
+    return found.rename(columns={"count": "n"})[[*by, "mean", "low", "high", "n"]]

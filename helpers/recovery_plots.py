@@ -1,0 +1,148 @@
+"""Figures of recovery: what repair, retraining and their controls bring back, and at which cost."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from .comparison import arm_table
+from .plots import KINDS, compact_number, dense_rows, finish, mean_interval, seeds_note, styled
+
+ARM_STYLES = {
+    "oneshot": ("#999999", "x", "one-shot"),
+    "bias": ("#CC79A7", "v", "bias refitted"),
+    "rescale": ("#E69F00", "^", "scale and bias refitted"),
+    "refit": ("#56B4E9", "s", "refit"),
+    "iterative_refit": ("#0072B2", "o", "refit in 4 steps"),
+    "finetune": ("#E69F00", "s", "fine-tuned"),
+    "refit_finetune": ("#56B4E9", "P", "refit, then fine-tuned"),
+    "iterative": ("#CC79A7", "D", "iterative"),
+    "gradual": ("#D55E00", "o", "gradual"),
+    "random_finetune": ("#999999", "x", "random, fine-tuned"),
+    "small_dense": ("#009E73", "^", "small dense, from scratch"),
+    "small_dense_long": ("#009E73", "v", "small dense, trained longer"),
+    "dense_long": ("#000000", "*", "dense, trained longer"),
+}
+"""An arm's colour (Okabe–Ito), marker, and name in legends."""
+
+UNTRAINED = ("oneshot", "bias", "rescale", "refit", "iterative_refit")
+"""Arms without a gradient step after the dense training."""
+
+ACCURACY_TICKS = (10, 30, 50, 70, 80, 90, 95, 97, 98, 98.5, 99, 99.3, 99.5)
+
+
+def error_scale(ax: Axes, low: float, high: float) -> None:
+    """Accuracy in percent on the log scale of its error, so that collapse and the last tenth both show."""
+    forward = lambda y: -np.log10(np.clip(100 - np.asarray(y, float), 1e-3, None))  # noqa: E731
+    backward = lambda y: 100 - 10 ** -np.asarray(y, float)  # noqa: E731
+    ax.set_yscale("function", functions=(forward, backward))
+    ax.set_ylim(low, high)
+    ax.yaxis.set_major_locator(FixedLocator([tick for tick in ACCURACY_TICKS if low <= tick <= high]))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.set_ylabel("test accuracy (%), log scale of the error")
+
+
+def draw_dense(ax: Axes, log: Any) -> None:
+    """The dense base network: a line, and a band for its interval."""
+    dense = mean_interval(dense_rows(log).assign(base=""), "base", "test_accuracy").iloc[0]
+    ax.axhline(100 * dense["mean"], color="0.35", linewidth=1)
+    if dense["n"] > 1:
+        ax.axhspan(100 * dense["low"], 100 * dense["high"], color="0.35", alpha=0.2, linewidth=0)
+    text = f"dense {100 * dense['mean']:.2f} %"
+    place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "bottom"}
+    ax.annotate(text, (0.01, 100 * dense["mean"]), (0, 2), color="0.35", fontsize=7.5, **place)
+
+
+def draw_arms(
+    ax: Axes, table: pd.DataFrame, arms: Iterable[str], x: str, line: str = "-", suffix: str = ""
+) -> None:
+    """Mean accuracy of each arm over a column, with its interval as a band."""
+    for arm in arms:
+        drawn = table[(table["arm"] == arm) & (table["n"] > 0)].sort_values(x)
+        if drawn.empty:
+            continue
+        colour, marker, name = ARM_STYLES[arm]
+        ax.plot(drawn[x], 100 * drawn["mean"], line, marker=marker, color=colour, label=name + suffix)
+        ax.fill_between(
+            drawn[x], 100 * drawn["low"], 100 * drawn["high"], color=colour, alpha=0.15, linewidth=0
+        )
+
+
+def share_axis(ax: Axes, kept: Sequence[float], label: str) -> None:
+    """What is left on a log axis, labelled with what is pruned."""
+    ax.set_xscale("log")
+    ax.xaxis.set_inverted(True)
+    ticks = sorted(set(np.round(kept, 6)))
+    ax.set_xticks(ticks, [f"{100 * (1 - tick):g}" for tick in ticks])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlabel(label)
+
+
+@styled
+def recovery_curves(log: Any) -> Figure:
+    """Accuracy over what is pruned: weights and units, without a gradient step above and retrained below."""
+    table = arm_table(log)
+    table["left"] = 1 - table["target"]
+    fig, axes = plt.subplots(2, 2, figsize=(8.6, 7.4), sharey="row")
+    retrained = [arm for arm in ARM_STYLES if arm not in UNTRAINED]
+    for column, kind in enumerate(("weight", "unit")):
+        of_kind = table[table["kind"] == kind]
+        for row, arms in enumerate((UNTRAINED, retrained)):
+            ax = axes[row, column]
+            draw_dense(ax, log)
+            draw_arms(ax, of_kind, arms, "left")
+            error_scale(ax, *((8, 99.3) if row == 0 else (70, 99.3)))
+            share_axis(ax, of_kind["left"].dropna(), f"{kind}s pruned (%)")
+            ax.tick_params(labelleft=True)
+            ax.set_title(f"{kind}s, {'no gradient step after pruning' if row == 0 else 'retrained'}")
+    longer = table[table["arm"] == "dense_long"]
+    if len(longer):
+        colour, marker, name = ARM_STYLES["dense_long"]
+        for ax in axes[1]:
+            ax.plot(
+                table["left"].max(), 100 * longer["mean"], marker, color=colour, label=name, linestyle="none"
+            )
+    return finish(fig, [log], seeds_note([table]), axes=axes.flatten())
+
+
+@styled
+def compute_curves(log: Any, untrained: str = "iterative_refit", retrained: str = "gradual") -> Figure:
+    """Accuracy over effective parameters, MACs (weights against units) and total training compute (all arms)."""
+    table = arm_table(log)
+    fig, axes = plt.subplots(1, 3, figsize=(11.4, 4.4))
+    for ax, column, label in zip(
+        axes, ("params", "macs"), ("effective parameters left", "effective MACs left"), strict=False
+    ):
+        draw_dense(ax, log)
+        for kind, line in (("weight", "-"), ("unit", "--")):
+            draw_arms(ax, table[table["kind"] == kind], (untrained, retrained), column, line, f", {kind}s")
+        draw_arms(ax, table, ("small_dense_long",), column, ":")
+        ax.set(xscale="log", xlabel=label, title=f"at equal {'parameters' if column == 'params' else 'MACs'}")
+        ax.xaxis.set_inverted(True)
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: compact_number(x)))
+        error_scale(ax, 50, 99.3)
+    ax = axes[2]
+    draw_dense(ax, log)
+    for kind, target, fill in (("weight", 0.99, "full"), ("unit", 0.95, "none")):
+        chosen = table[(table["kind"] == kind) & np.isclose(table["target"], target)]
+        for arm, row in chosen.set_index("arm").iterrows():
+            colour, marker, name = ARM_STYLES[arm]
+            style = {"color": colour, "fillstyle": fill, "linestyle": "none", "markersize": 6}
+            ax.plot(row["train_flops"], 100 * row["mean"], marker, **style)
+            ax.annotate(
+                name,
+                (row["train_flops"], 100 * row["mean"]),
+                (5, -2),
+                textcoords="offset points",
+                fontsize=5.5,
+            )
+    ax.set(xscale="log", xlabel="training compute, the dense base's included (FLOP)")
+    ax.set_title("filled: 99 % of weights; hollow: 95 % of units")
+    error_scale(ax, 8, 99.3)
+    return finish(fig, [log], seeds_note([table]), axes=axes[:2])
