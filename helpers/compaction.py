@@ -221,7 +221,7 @@ def _must_stay(
 
 @torch.inference_mode()
 def largest_difference(one: nn.Module, other: nn.Module, images: Tensor) -> float:
-    """Largest difference between two networks' logits over these images, in evaluation mode; modes are put back."""
+    """Largest difference between two networks' logits over these images, in evaluation mode."""
     modes = [one.training, other.training]
     one.eval()
     other.eval()

@@ -15,7 +15,7 @@ MEASURES = ("params", "macs", "sparsity_all", "train_flops", "epochs")
 
 
 def arm_rows(log: Any) -> pd.DataFrame:
-    """The last row of every run, with `kind` and `target` (nominal sparsity), and its accuracy less the dense base's.
+    """The last row of every run, with `kind`, `target` (nominal sparsity) and `difference`.
 
     `difference` is paired by seed: this run's test accuracy less that of the dense network it came
     from. Controls that are no pruning of a kind have the kind of what they are the size of, else "".
@@ -31,7 +31,7 @@ def arm_rows(log: Any) -> pd.DataFrame:
 
 
 def arm_table(log: Any) -> pd.DataFrame:
-    """A row an arm, kind and sparsity: accuracy and paired difference to the dense base, each with its interval.
+    """A row an arm, kind and sparsity: accuracy and its difference to the dense base, with intervals.
 
     Columns: arm, kind, target, mean, low, high, n, excluded, difference, difference_low,
     difference_high, verdict, and the means of MEASURES.

@@ -92,11 +92,11 @@ class PruneWords(PruneAmount):
     )
     criterion: Criterion = Field(
         "magnitude",
-        description="What goes first is what has the smallest: magnitude (|w|; L2 norm of incoming weights), "
-        "l1 (L1 norm of them), in_out (incoming × outgoing norm), wanda (|w|·‖x‖), contribution (|w| × spread of "
-        "its input; spread of the activation × outgoing norm), apoz (share of activations that are not 0), "
-        "taylor (|w·∂L/∂w|, SNIP; |a·∂L/∂a|), obd (w²·H). Or any at random; or shuffle: as many as magnitude "
-        "takes of each layer, at random places (without an amount: the present masks, shuffled).",
+        description="The score; the smallest go first: magnitude (|w|; L2 norm of incoming weights), l1 "
+        "(L1 norm of them), in_out (incoming × outgoing norm), wanda (|w|·‖x‖), contribution (|w| × spread "
+        "of its input; spread of the activation × outgoing norm), apoz (share of activations that are not "
+        "0), taylor (|w·∂L/∂w|, SNIP; |a·∂L/∂a|), obd (w²·H), random. Or shuffle: as many as magnitude takes of each "
+        "layer, at random places (without an amount: the present masks, shuffled).",
     )
     scope: Literal["layer", "global"] = Field(
         "layer", description="Rank inside each layer, or all layers together."
@@ -161,8 +161,8 @@ class RewindStage(StageBase):
 
     type: Literal["rewind"]
     to: Literal["init", "fresh"] | RewindStep = Field(
-        description="The initial weights, a fresh draw of them, or {'step': k} of the first train stage, whose "
-        "schedule and data order the next train stage then resumes."
+        description="The initial weights, a fresh draw of them, or {'step': k} of the first train stage, "
+        "whose schedule and data order the next train stage then resumes."
     )
 
 
@@ -209,7 +209,7 @@ class ConfigFile(Sentence):
     sweep: dict[str, list[Any]] = Field({}, description="Axes by name; their values form a grid.")
     arms: dict[str, dict[str, Any]] = Field(
         {},
-        description="Unequal variants by name; each overrides parts of this config, and its 'then' adds stages.",
+        description="Unequal variants by name; each overrides parts of this config; its 'then' adds stages.",
     )
     profiles: dict[str, dict[str, Any]] = Field(
         {}, description="Overrides by name, such as quick: {'train.epochs': 1, 'sweep.sparsity': [0.9]}."

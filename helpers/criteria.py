@@ -82,7 +82,7 @@ def in_out(scene: Scene) -> Scores:
 
 
 def wanda(scene: Scene) -> Scores:
-    """|w|·‖x‖, the norm of its input over the images (Sun et al. 2023, section 3); ranked in the whole layer."""
+    """|w|·‖x‖, the norm of its input over the images (Sun et al. 2023, section 3), ranked in a layer."""
     _, squares = _input_moments(scene, {name: scene.layer(name) for name in scene.names})
     return {
         name: weight.abs() * _along_inputs(squares[name].sqrt(), weight)
@@ -186,7 +186,7 @@ NEEDS_DATA = ("wanda", "contribution", "apoz", "taylor", "obd")
 
 
 def _by_unit(scene: Scene, name: str, values: Tensor) -> Tensor:
-    """Sums of values that belong to the reader's inputs, for each unit or filter that they come from, [out]."""
+    """Sums of the values of the reader's inputs, for each unit or filter that they come from: [out]."""
     owners = scene.network.reader(name)[1]
     return values.new_zeros(len(scene.layer(name).bias)).index_add_(0, owners, values)
 

@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from .config import Sentence
-from .config_errors import cross_mistakes, nearest, path_text, short, validation_mistakes
+from .config_checks import cross_mistakes
+from .config_errors import nearest, path_text, short, validation_mistakes
 from .config_file import FULL, axis_mistakes, outline_mistakes, read_json
 from .config_parts import DataConfig, NetConfig, whole
 from .errors import UserError

@@ -35,7 +35,7 @@ class Gate(nn.Module):
     """Lets nothing of a layer's pruned units pass to its reader."""
 
     def __init__(self, layer: nn.Module, owners: Tensor):
-        """`owners` [in]: which of the layer's units each value is of; after flatten, a channel has several."""
+        """`owners` [in]: which of the layer's units each value is of; after flatten a channel has many."""
         super().__init__()
         # In a tuple, so that the layer does not become a submodule of the gate as well.
         self.layer = (layer,)
@@ -161,7 +161,7 @@ class MaskedBodyBuilder(BodyBuilder):
         }
 
     def sparsity(self, include_logits: bool = False) -> float:
-        """Share of weights that is pruned or removed; of the prunable ones, or of all with the logits layer's."""
+        """Share of weights pruned or removed, of the prunable ones or of all with the logits layer's."""
         names = [name for name in self.weighted() if include_logits or name != self.logits_name]
         return _gone(
             sum(int(self.layers[name].weight_mask.sum()) for name in names),

@@ -13,5 +13,5 @@ def patches(values: Tensor, layer: nn.Module) -> Tensor:
 
 
 def rows(values: Tensor) -> Tensor:
-    """[n, out] as it is, [n, out, height, width] with a row a place: [rows, out]; in the order of `patches`."""
+    """[n, out] as it is, [n, out, height, width] with a row a place: [rows, out], as `patches`."""
     return values.flatten(2).transpose(1, 2).flatten(0, 1) if values.dim() > 2 else values

@@ -99,7 +99,7 @@ def _scores(
 
 
 def prune_groups(network: MaskedBodyBuilder, words: PruneWords) -> list[Group]:
-    """Layers that are ranked together, and how many of theirs go. Raises UserError where too many are gone."""
+    """Layers that are ranked together, and how many go. Raises UserError where too many are gone."""
     names, logits = prunable_names(network.net, words.kind)
     overrides = {} if words.layers == "all" else dict(words.layers)
     if words.layers == "all" or logits in overrides:
@@ -125,8 +125,8 @@ def _group(network: MaskedBodyBuilder, kind: str, names: list[str], amount: Prun
         count = already + round((amount.rate or 0.0) * kept)
     if count < already and not network.is_compacted:
         raise UserError(
-            f"prune: {', '.join(names)}: {already} of {total} are pruned already, more than the {count} asked for; "
-            f"ask for a sparsity of at least {already / total:g}"
+            f"prune: {', '.join(names)}: {already} of {total} are pruned already, more than the {count} "
+            f"asked for; ask for a sparsity of at least {already / total:g}"
         )
     # Compaction takes what is dead as well, and that may be more.
     return Group(names, already, max(count, already))

@@ -113,7 +113,7 @@ def recovery_curves(log: Any) -> Figure:
 
 @styled
 def compute_curves(log: Any, untrained: str = "iterative_refit", retrained: str = "gradual") -> Figure:
-    """Accuracy over effective parameters, MACs (weights against units) and total training compute (all arms)."""
+    """Accuracy over effective parameters, MACs and total training compute, weights against units."""
     table = arm_table(log)
     fig, axes = plt.subplots(1, 3, figsize=(11.4, 4.4))
     for ax, column, label in zip(
@@ -146,3 +146,136 @@ def compute_curves(log: Any, untrained: str = "iterative_refit", retrained: str 
     ax.set_title("filled: 99 % of weights; hollow: 95 % of units")
     error_scale(ax, 8, 99.3)
     return finish(fig, [log], seeds_note([table]), axes=axes[:2])
+
+
+@styled
+def lenet_recovery(logs: dict[str, Any], published: pd.DataFrame) -> Figure:
+    """Test error of the LeNets over the share of all weights pruned, beside published points; a column a log.
+
+    Below, what each layer keeps at the sparsities of the gradual arm. `published`: columns network,
+    label, sparsity_percent, error_percent.
+    """
+    fig, axes = plt.subplots(2, len(logs), figsize=(1 + 4.6 * len(logs), 7.2), squeeze=False)
+    tables = []
+    for column, (title, log) in enumerate(logs.items()):
+        table = arm_table(log)
+        of_weights = table[table["kind"] != "filter"]
+        tables.append(error_panel(axes[0, column], log, of_weights, published[published["log"] == title]))
+        axes[0, column].set_title(title)
+        keep_panel(axes[1, column], log)
+    return finish(fig, logs.values(), seeds_note(tables), axes=axes[0])
+
+
+def error_panel(ax: Axes, log: Any, table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+    """Draws the error of every arm over the realised sparsity of all weights; returns what it drew."""
+    table = table[table["sparsity_all"] > 0].assign(left=lambda t: 1 - t["sparsity_all"])
+    dense = mean_interval(dense_rows(log).assign(base=""), "base", "test_accuracy").iloc[0]
+    ax.axhline(100 - 100 * dense["mean"], color="0.35", linewidth=1, label="dense")
+    if dense["n"] > 1:
+        ax.axhspan(100 - 100 * dense["low"], 100 - 100 * dense["high"], color="0.35", alpha=0.2, linewidth=0)
+    for arm in [arm for arm in ARM_STYLES if arm in set(table["arm"])]:
+        drawn = table[table["arm"] == arm].sort_values("left")
+        colour, marker, name = ARM_STYLES[arm]
+        error = 100 - 100 * drawn[["mean", "low", "high"]]
+        ax.plot(drawn["left"], error["mean"], marker=marker, color=colour, label=name)
+        ax.fill_between(drawn["left"], error["low"], error["high"], color=colour, alpha=0.15, linewidth=0)
+    for label, points in published.groupby("label"):
+        left = 1 - points["sparsity_percent"] / 100
+        ax.plot(left, points["error_percent"], "o", color="0.2", fillstyle="none", linestyle="none")
+        for x, y in zip(left, points["error_percent"], strict=True):
+            ax.annotate(label, (x, y), (4, 4), textcoords="offset points", fontsize=6, color="0.2")
+    share_axis(ax, [0.1, 0.05, 0.02, 0.01], "all weights pruned (%)")
+    ax.set(yscale="log", ylabel="test error (%)")
+    ax.set_ylim(0.5, 20)
+    ax.yaxis.set_major_locator(FixedLocator([0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20]))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    ax.yaxis.set_minor_locator(NullLocator())
+    return table
+
+
+def keep_panel(ax: Axes, log: Any, arm: str = "gradual") -> None:
+    """Draws the share of weights that each layer keeps, a group a layer and a bar a sparsity."""
+    rows = log.final()
+    rows = rows[(rows["arm"] == arm) & (rows["status"] == "ok")]
+    targets = sorted(rows["sweep.sparsity"].astype(float).unique())
+    shades = plt.get_cmap("viridis")(np.linspace(0.2, 0.8, len(targets)))
+    for place, target in enumerate(targets):
+        results = rows.loc[rows["sweep.sparsity"].astype(float) == target, "result"]
+        kept = 100 * np.stack([log.arrays[result]["keep_by_layer"] for result in results])
+        names = [name.decode() for name in log.arrays[results.iloc[0]]["layer_names"]]
+        x = np.arange(len(names)) + 0.8 * (place - (len(targets) - 1) / 2) / len(targets)
+        low, high = kept.mean(0) - kept.min(0), kept.max(0) - kept.mean(0)
+        label = f"{100 * target:g} % pruned"
+        ax.bar(
+            x,
+            kept.mean(0),
+            0.8 / len(targets),
+            yerr=[low, high],
+            color=shades[place],
+            label=label,
+            ecolor="0.3",
+        )
+        for at, value in zip(x, kept.mean(0), strict=True):
+            ax.annotate(
+                f"{value:.2g}", (at, value), (0, 3), textcoords="offset points", fontsize=6, ha="center"
+            )
+    ax.set_xticks(range(len(names)), names)
+    ax.set(
+        yscale="log",
+        ylabel="weights kept (%); whiskers: range over seeds",
+        title=f"what each layer keeps ({ARM_STYLES[arm][2]})",
+    )
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    ax.legend(loc="upper left")
+    ax.margins(y=0.2)
+
+
+@styled
+def criteria_dots(log: Any) -> Figure:
+    """Accuracy by criterion, one-shot and after refit: a row a kind, a column a sparsity."""
+    targets = sorted(log.results["sweep.sparsity"].astype(float).unique())
+    arms = list(dict.fromkeys(log.results["arm"]))
+    fig, axes = plt.subplots(len(arms), len(targets), figsize=(1.6 + 2.9 * len(targets), 5.8), squeeze=False)
+    tables = []
+    for row, arm in enumerate(arms):
+        found = criterion_rows(log, arm)
+        order = (
+            found[found["type"] == "refit"].groupby("criterion")["test_accuracy"].mean().sort_values().index
+        )
+        for column, target in enumerate(targets):
+            ax = axes[row, column]
+            for kind, (label, marker, fill) in {
+                "prune": ("one-shot", "x", "full"),
+                "refit": ("after refit", "o", "full"),
+            }.items():
+                chosen = found[(found["type"] == kind) & np.isclose(found["target"], target)]
+                table = (
+                    mean_interval(chosen, "criterion", "test_accuracy").set_index("criterion").reindex(order)
+                )
+                tables.append(table)
+                y, colour = np.arange(len(order)), "#999999" if kind == "prune" else KINDS[arm][0]
+                half = 50 * (table["high"] - table["low"]).fillna(0)
+                ax.errorbar(
+                    100 * table["mean"],
+                    y,
+                    xerr=half,
+                    fmt=marker,
+                    color=colour,
+                    label=label,
+                    fillstyle=fill,
+                    elinewidth=1,
+                )
+            ax.set_yticks(range(len(order)), order)
+            ax.set(title=f"{100 * target:g} % of {arm}s", xlim=(0, 101), xlabel="test accuracy (%)")
+    return finish(
+        fig,
+        [log],
+        seeds_note(tables).replace("line: mean; band:", "marker: mean; whisker:"),
+        axes=axes.flatten(),
+    )
+
+
+def criterion_rows(log: Any, arm: str) -> pd.DataFrame:
+    """Prune and refit rows of an arm, with `criterion` and `target`."""
+    rows = log.results[(log.results["arm"] == arm) & log.results["type"].isin(["prune", "refit"])]
+    return rows.assign(criterion=rows[f"sweep.{arm}_criterion"], target=rows["sweep.sparsity"].astype(float))

@@ -103,7 +103,7 @@ def _fit_flops(layer: nn.Module, seen: int, mode: str) -> float:
 def _scale_and_bias(
     layer: nn.Module, inputs: list[Tensor], targets: list[Tensor], fixed: bool
 ) -> tuple[Tensor, Tensor]:
-    """Per unit, the scale of its weights (1 if `fixed`) and the bias that fit the targets best; [out] each."""
+    """Per unit, the scale of its weights (1 if `fixed`) and the bias that fit the targets best: [out]."""
     mean_z, mean_y, zz, zy, seen = 0.0, 0.0, 0.0, 0.0, 0
     for values, target in zip(inputs, targets, strict=True):
         z = rows(layer(values)).double() - layer.bias.double()

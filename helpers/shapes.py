@@ -72,7 +72,7 @@ def layer_shapes(net: NetConfig, dataset: str) -> list[LayerShape]:
 
 
 def reader_of(shapes: list[LayerShape], name: str) -> tuple[str, list[int]]:
-    """The layer with weights that reads a layer's output, and which unit or filter each of its inputs is of."""
+    """The layer that reads a layer's output, and which unit or filter each of its inputs is of."""
     place = next(index for index, shape in enumerate(shapes) if shape.name == name)
     owners = list(range(shapes[place].output_shape[0]))
     for shape in shapes[place + 1 :]:

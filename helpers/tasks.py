@@ -147,7 +147,7 @@ def restore(task: Task, until: int, say: Say, device: str) -> State:
 
 
 def _kept_state(task: Task, index: int, dataset: Dataset, say: Say) -> State | None:
-    """The state after a stage as the cache has it, or None where it has none or a damaged one, which is said."""
+    """The state after a stage as the cache has it; None where it has none or a damaged one (said)."""
     path = weights_path(task.networks, task.hashes[index])
     if not path.exists():
         return None

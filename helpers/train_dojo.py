@@ -158,8 +158,8 @@ class TrainDojo:
     ) -> Progress:
         """Train the network in place; ends early, and says so, when the loss is no longer finite.
 
-        `until` ends it before its last step, without a row in the curves. `keep` is called every `checkpoint_epochs` with a state_dict from which `load_state_dict` goes
-        on, bit by bit as if nothing had happened.
+        `keep` is called every `checkpoint_epochs` with a state_dict from which `load_state_dict` goes
+        on, bit by bit as if nothing had happened. `until` is a step to stop before, without a row.
         """
         device, progress = self.dataset.train.labels.device, self.progress
         log_every = self.stage.log_every or self.steps_per_epoch

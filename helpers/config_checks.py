@@ -1,0 +1,188 @@
+"""Mistakes between valid fields of a config: shapes that do not fit, stages that cannot act."""
+
+from .config import PruneAmount, PruneWords, Ramp, RewindStep, Sentence, TrainStage
+from .config_errors import nearest
+from .config_parts import DATASETS
+from .sentence import Loc, Step, expand_repeats, prune_words, ramp_events, step_count
+from .shapes import ShapeError, layer_names, layer_shapes, prunable_names
+
+_ALL, _UNITS = ("weight", "unit", "filter"), ("unit", "filter")
+CRITERION_KINDS = {
+    "magnitude": _ALL,
+    "l1": _UNITS,
+    "in_out": _UNITS,
+    "wanda": ("weight",),
+    "contribution": _ALL,
+    "apoz": _UNITS,
+    "taylor": _ALL,
+    "obd": ("weight",),
+    "random": _ALL,
+    "shuffle": _ALL,
+}
+"""What each criterion can rank."""
+
+
+def cross_mistakes(sentence: Sentence) -> list[tuple[Loc, str]]:
+    """Mistakes between fields that are each valid: shapes that do not fit, stages that cannot act."""
+    mistakes: list[tuple[Loc, str]] = []
+    data, size = sentence.data, DATASETS[sentence.data.dataset][2]
+    if data.validation_size >= size:
+        mistakes.append(
+            (
+                ("data", "validation_size"),
+                f"expected less than the {size} training images, found {data.validation_size}",
+            )
+        )
+    elif (data.train_size or 1) > size - data.validation_size:
+        left = size - data.validation_size
+        mistakes.append(
+            (
+                ("data", "train_size"),
+                f"expected at most the {left} that validation leaves, found {data.train_size}",
+            )
+        )
+    try:
+        layer_shapes(sentence.net, sentence.data.dataset)
+    except ShapeError as error:
+        place = ("net", "layers", error.index)
+        return [*mistakes, ((*place, error.field) if error.field else place, str(error))]
+    last = len(sentence.net.layers) - 1
+    activation = sentence.net.layers[last].activation
+    if activation not in (None, "identity"):
+        text = f"expected none after the logits, found {activation!r}"
+        mistakes.append((("net", "layers", last, "activation"), text))
+    images = data.train_size or max(size - data.validation_size, 0)
+    normalised = any(layer.type == "batch_norm" for layer in sentence.net.layers)
+    steps = expand_repeats(sentence.stages)
+    reached: dict[tuple[str, str], float] = {}
+    for step in steps:
+        words = prune_words(step.stage)
+        if words is not None:
+            place = (*step.loc, "ramp") if isinstance(words, Ramp) else step.loc
+            found = _prune_mistakes(sentence, words, reached, images)
+            mistakes += [((*place, *where), text) for where, text in found]
+        if isinstance(step.stage, TrainStage):
+            mistakes += [
+                ((*step.loc, *where), text) for where, text in _train_mistakes(step.stage, images, normalised)
+            ]
+        elif step.stage.type == "refit" and step.stage.samples > images:
+            text = f"expected at most the {images} training images, found {step.stage.samples}"
+            mistakes.append(((*step.loc, "samples"), text))
+    return list(dict.fromkeys(mistakes + _order_mistakes(steps, images)))
+
+
+def _train_mistakes(stage: TrainStage, images: int, normalised: bool) -> list[tuple[Loc, str]]:
+    """Mistakes of one train stage."""
+    if normalised and images % stage.batch_size == 1:
+        text = f"expected a last batch of more than one image for batch_norm; {images} images leave one"
+        return [(("batch_size",), text)]
+    steps = step_count(stage, images)
+    if stage.ramp is not None and steps and not ramp_events(stage.ramp, steps):
+        most = min(int(stage.ramp.end * steps), steps - 1)
+        text = f"expected at most {most}, or nothing is pruned in {steps} steps; found {stage.ramp.every}"
+        return [(("ramp", "every"), text)]
+    return []
+
+
+def _order_mistakes(steps: list[Step], images: int) -> list[tuple[Loc, str]]:
+    """Stages that stand where they cannot act."""
+    mistakes: list[tuple[Loc, str]] = []
+    first: TrainStage | None = None
+    compacted = compacted_since_train = False
+    resumed: int | None = None
+    for step in steps:
+        stage = step.stage
+        if stage.type == "train":
+            count = step_count(stage, images)
+            if resumed is not None and resumed >= count:
+                text = f"expected more than the {resumed} steps of the rewind before it, found {count}"
+                mistakes.append(((*step.loc, "epochs" if stage.steps is None else "steps"), text))
+            first, compacted_since_train, resumed = first or stage, False, None
+        elif stage.type == "compact":
+            compacted = compacted_since_train = True
+        elif stage.type == "refit" and compacted_since_train:
+            text = "'refit' is toward the dense network, whose shape 'compact' has changed: put refit first"
+            mistakes.append(((*step.loc, "type"), text))
+        elif stage.type == "prune" and stage.criterion == "shuffle" and compacted_since_train:
+            text = "'shuffle' brings back weights that 'compact' has removed: put it before compact"
+            mistakes.append(((*step.loc, "criterion"), text))
+        elif stage.type == "rewind":
+            if compacted and stage.to != "fresh":
+                text = "after 'compact' only 'fresh' fits: earlier weights are of another shape"
+                mistakes.append(((*step.loc, "to"), text))
+            elif isinstance(stage.to, RewindStep):
+                limit = 0 if first is None else step_count(first, images)
+                if stage.to.step > limit:
+                    what = f"the first training has {limit}" if first else "no training comes before"
+                    text = f"expected at most {limit} ({what}), found {stage.to.step}"
+                    mistakes.append(((*step.loc, "to", "step"), text))
+                resumed = stage.to.step
+    return mistakes
+
+
+def _activation(sentence: Sentence, name: str) -> str:
+    """The config's word for the activation of a layer with weights."""
+    layer = sentence.net.layers[layer_names(sentence.net).index(name)]
+    return layer.activation or sentence.net.activation
+
+
+def _prune_mistakes(
+    sentence: Sentence, stage: PruneWords, reached: dict[tuple[str, str], float], images: int
+) -> list[tuple[Loc, str]]:
+    """Mistakes of one prune stage or ramp; `reached`: what earlier stages asked for, by kind and layer."""
+    names, logits = prunable_names(sentence.net, stage.kind)
+    mistakes: list[tuple[Loc, str]] = []
+    if stage.kind not in CRITERION_KINDS[stage.criterion]:
+        fitting = [word for word, kinds in CRITERION_KINDS.items() if stage.kind in kinds]
+        text = f"{stage.criterion!r} does not rank {stage.kind}s" + nearest("", fitting)
+        mistakes.append((("criterion",), text))
+    if stage.criterion == "apoz" and any(_activation(sentence, name) != "relu" for name in names):
+        text = "'apoz' counts activations that are exactly 0: it needs the activation 'relu'"
+        mistakes.append((("criterion",), text))
+    if stage.samples > images and "samples" in stage.model_fields_set:
+        text = f"expected at most the {images} training images, found {stage.samples}"
+        mistakes.append((("samples",), text))
+    if stage.kind == "filter" and not any(layer.type == "conv2d" for layer in sentence.net.layers):
+        return [(("kind",), "'filter' needs a conv2d layer, and this net has none")]
+    if stage.kind == "unit" and not names:
+        return [(("kind",), "'unit' needs a linear layer before the logits, and this net has none")]
+    if stage.kind == "weight" and not names and not stage.layers:
+        return [(("kind",), f"expected 'layers' to name {logits!r}: this net has no other layer to prune")]
+    overrides = {} if stage.layers == "all" else stage.layers
+    for name in overrides:
+        valid = names + ([logits] if stage.kind == "weight" else [])
+        if name == logits and stage.kind != "weight":
+            mistakes.append(
+                (("layers", name), f"the units of the logits layer are the classes: no {stage.kind} pruning")
+            )
+        elif name not in layer_names(sentence.net):
+            mistakes.append((("layers", name), "unknown layer" + nearest(name, valid)))
+        elif name not in valid:
+            mistakes.append(
+                (("layers", name), f"{stage.kind} pruning does not act here; it acts on {', '.join(valid)}")
+            )
+    if stage.layers == "all" and stage.kind != "weight":
+        mistakes.append(
+            (("layers",), f"the units of the logits layer are the classes: no {stage.kind} pruning of 'all'")
+        )
+    for name in [*names, logits]:
+        own = name in overrides and overrides[name] != PruneAmount()
+        amount = overrides[name] if own else stage
+        if amount.sparsity is None or (stage.scope == "global" and not own):
+            continue
+        if name == logits and not (stage.layers == "all" or logits in overrides):
+            continue
+        before = reached.get((stage.kind, name), 0.0)
+        if amount.sparsity < before:
+            place = ("layers", name, "sparsity") if own else ("sparsity",)
+            text = f"expected at least {before:g}, which an earlier stage pruned, found {amount.sparsity:g}"
+            mistakes += [(place, text)] if (place, text) not in mistakes else []
+            continue
+        reached[stage.kind, name] = amount.sparsity
+        if stage.kind != "weight":
+            # A pruned unit takes its weights with it.
+            layer = sentence.net.layers[layer_names(sentence.net).index(name)]
+            units = layer.units if layer.type == "linear" else layer.filters
+            share = round(amount.sparsity * units) / units
+            reached["weight", name] = max(share, reached.get(("weight", name), 0.0))
+    return mistakes
