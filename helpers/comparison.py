@@ -18,14 +18,13 @@ def arm_rows(log: Any) -> pd.DataFrame:
     """The last row of every run, with `kind`, `target` (nominal sparsity) and `difference`.
 
     `difference` is paired by seed: this run's test accuracy less that of the dense network it came
-    from. Controls that are no pruning of a kind have the kind of what they are the size of, else "".
+    from. An arm without the axis `kind` but with a sparsity removes units; one with neither has kind "".
     """
     rows = log.final()
     dense = dense_rows(log).set_index("seed")["test_accuracy"]
-    kind = rows["sweep.kind"] if "sweep.kind" in rows else pd.Series(None, index=rows.index, dtype=object)
-    small = rows["unit_sparsity"].gt(0) | rows["filter_sparsity"].gt(0)
-    rows["kind"] = kind.where(kind.notna(), np.where(small, "unit", ""))
     rows["target"] = rows["sweep.sparsity"].astype(float) if "sweep.sparsity" in rows else np.nan
+    kind = rows["sweep.kind"] if "sweep.kind" in rows else pd.Series(None, index=rows.index, dtype=object)
+    rows["kind"] = kind.where(kind.notna(), np.where(rows["target"].notna(), "unit", ""))
     rows["difference"] = rows["test_accuracy"] - rows["seed"].map(dense)
     return rows
 

@@ -95,8 +95,8 @@ class PruneWords(PruneAmount):
         description="The score; the smallest go first: magnitude (|w|; L2 norm of incoming weights), l1 "
         "(L1 norm of them), in_out (incoming × outgoing norm), wanda (|w|·‖x‖), contribution (|w| × spread "
         "of its input; spread of the activation × outgoing norm), apoz (share of activations that are not "
-        "0), taylor (|w·∂L/∂w|, SNIP; |a·∂L/∂a|), obd (w²·H), random. Or shuffle: as many as magnitude takes of each "
-        "layer, at random places (without an amount: the present masks, shuffled).",
+        "0), taylor (|w·∂L/∂w|, SNIP; |a·∂L/∂a|), obd (w²·H), random. Or shuffle: as many as magnitude "
+        "takes of each layer, at random places (without an amount: the present masks, shuffled).",
     )
     scope: Literal["layer", "global"] = Field(
         "layer", description="Rank inside each layer, or all layers together."

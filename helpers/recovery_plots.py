@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from .comparison import arm_table
-from .plots import KINDS, compact_number, dense_rows, finish, mean_interval, seeds_note, styled
+from .plots import compact_number, dense_rows, finish, mean_interval, seeds_note, styled
 
 ARM_STYLES = {
     "oneshot": ("#999999", "x", "one-shot"),
@@ -27,6 +27,11 @@ ARM_STYLES = {
     "small_dense": ("#009E73", "^", "small dense, from scratch"),
     "small_dense_long": ("#009E73", "v", "small dense, trained longer"),
     "dense_long": ("#000000", "*", "dense, trained longer"),
+    "filters_refit": ("#56B4E9", "s", "filters and units, refit"),
+    "filters_finetune": ("#E69F00", "s", "filters and units, fine-tuned"),
+    "filters_refit_finetune": ("#56B4E9", "P", "filters and units, refit, then fine-tuned"),
+    "filters_random": ("#999999", "x", "random filters and units, fine-tuned"),
+    "filters_small_dense": ("#009E73", "^", "small dense, from scratch"),
 }
 """An arm's colour (Okabe–Ito), marker, and name in legends."""
 
@@ -36,24 +41,32 @@ UNTRAINED = ("oneshot", "bias", "rescale", "refit", "iterative_refit")
 ACCURACY_TICKS = (10, 30, 50, 70, 80, 90, 95, 97, 98, 98.5, 99, 99.3, 99.5)
 
 
-def error_scale(ax: Axes, low: float, high: float) -> None:
+def error_scale(ax: Axes, low: float, high: float, axis: str = "y") -> None:
     """Accuracy in percent on the log scale of its error, so that collapse and the last tenth both show."""
-    forward = lambda y: -np.log10(np.clip(100 - np.asarray(y, float), 1e-3, None))  # noqa: E731
-    backward = lambda y: 100 - 10 ** -np.asarray(y, float)  # noqa: E731
-    ax.set_yscale("function", functions=(forward, backward))
-    ax.set_ylim(low, high)
-    ax.yaxis.set_major_locator(FixedLocator([tick for tick in ACCURACY_TICKS if low <= tick <= high]))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
-    ax.yaxis.set_minor_locator(NullLocator())
-    ax.set_ylabel("test accuracy (%), log scale of the error")
+
+    def forward(accuracy: Any) -> np.ndarray:
+        return -np.log10(np.clip(100 - np.asarray(accuracy, float), 1e-3, None))
+
+    def backward(place: Any) -> np.ndarray:
+        return 100 - 10 ** -np.asarray(place, float)
+
+    (ax.set_yscale if axis == "y" else ax.set_xscale)("function", functions=(forward, backward))
+    ax.set(**{f"{axis}lim": (low, high), f"{axis}label": "test accuracy (%), log scale of the error"})
+    scale = getattr(ax, f"{axis}axis")
+    scale.set_major_locator(FixedLocator([tick for tick in ACCURACY_TICKS if low <= tick <= high]))
+    scale.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    scale.set_minor_locator(NullLocator())
 
 
-def draw_dense(ax: Axes, log: Any) -> None:
+def draw_dense(ax: Axes, log: Any, axis: str = "y") -> None:
     """The dense base network: a line, and a band for its interval."""
     dense = mean_interval(dense_rows(log).assign(base=""), "base", "test_accuracy").iloc[0]
-    ax.axhline(100 * dense["mean"], color="0.35", linewidth=1)
+    line, span = (ax.axhline, ax.axhspan) if axis == "y" else (ax.axvline, ax.axvspan)
+    line(100 * dense["mean"], color="0.35", linewidth=1)
     if dense["n"] > 1:
-        ax.axhspan(100 * dense["low"], 100 * dense["high"], color="0.35", alpha=0.2, linewidth=0)
+        span(100 * dense["low"], 100 * dense["high"], color="0.35", alpha=0.2, linewidth=0)
+    if axis == "x":
+        return
     text = f"dense {100 * dense['mean']:.2f} %"
     place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "bottom"}
     ax.annotate(text, (0.01, 100 * dense["mean"]), (0, 2), color="0.35", fontsize=7.5, **place)
@@ -150,17 +163,18 @@ def compute_curves(log: Any, untrained: str = "iterative_refit", retrained: str 
 
 @styled
 def lenet_recovery(logs: dict[str, Any], published: pd.DataFrame) -> Figure:
-    """Test error of the LeNets over the share of all weights pruned, beside published points; a column a log.
+    """Test error over the share of all weights pruned, beside published points; a column a log.
 
-    Below, what each layer keeps at the sparsities of the gradual arm. `published`: columns network,
-    label, sparsity_percent, error_percent.
+    Below, what each layer keeps in the gradual arm. `published`: columns log (its key), label,
+    granularity, sparsity_percent, error_percent.
     """
     fig, axes = plt.subplots(2, len(logs), figsize=(1 + 4.6 * len(logs), 7.2), squeeze=False)
     tables = []
     for column, (title, log) in enumerate(logs.items()):
         table = arm_table(log)
-        of_weights = table[table["kind"] != "filter"]
-        tables.append(error_panel(axes[0, column], log, of_weights, published[published["log"] == title]))
+        of_weights = table[~table["arm"].str.startswith("filters_")]
+        points = published[(published["log"] == title) & (published["granularity"] == "weight")]
+        tables.append(error_panel(axes[0, column], log, of_weights, points))
         axes[0, column].set_title(title)
         keep_panel(axes[1, column], log)
     return finish(fig, logs.values(), seeds_note(tables), axes=axes[0])
@@ -230,6 +244,10 @@ def keep_panel(ax: Axes, log: Any, arm: str = "gradual") -> None:
     ax.margins(y=0.2)
 
 
+CRITERIA_STYLES = {"prune": ("one-shot", "x", "#999999"), "refit": ("after refit", "o", "#0072B2")}
+"""Legend, marker and colour by stage."""
+
+
 @styled
 def criteria_dots(log: Any) -> Figure:
     """Accuracy by criterion, one-shot and after refit: a row a kind, a column a sparsity."""
@@ -244,29 +262,19 @@ def criteria_dots(log: Any) -> Figure:
         )
         for column, target in enumerate(targets):
             ax = axes[row, column]
-            for kind, (label, marker, fill) in {
-                "prune": ("one-shot", "x", "full"),
-                "refit": ("after refit", "o", "full"),
-            }.items():
+            draw_dense(ax, log, axis="x")
+            for kind, (label, marker, colour) in CRITERIA_STYLES.items():
                 chosen = found[(found["type"] == kind) & np.isclose(found["target"], target)]
-                table = (
-                    mean_interval(chosen, "criterion", "test_accuracy").set_index("criterion").reindex(order)
-                )
-                tables.append(table)
-                y, colour = np.arange(len(order)), "#999999" if kind == "prune" else KINDS[arm][0]
-                half = 50 * (table["high"] - table["low"]).fillna(0)
-                ax.errorbar(
-                    100 * table["mean"],
-                    y,
-                    xerr=half,
-                    fmt=marker,
-                    color=colour,
-                    label=label,
-                    fillstyle=fill,
-                    elinewidth=1,
-                )
+                table = mean_interval(chosen, "criterion", "test_accuracy").set_index("criterion")
+                table = 100 * table.reindex(order)[["mean", "low", "high"]]
+                tables.append(mean_interval(chosen, "criterion", "test_accuracy"))
+                half = ((table["high"] - table["low"]) / 2).fillna(0)
+                style = {"fmt": marker, "color": colour, "label": label, "elinewidth": 1}
+                ax.errorbar(table["mean"], np.arange(len(order)), xerr=half, **style)
             ax.set_yticks(range(len(order)), order)
-            ax.set(title=f"{100 * target:g} % of {arm}s", xlim=(0, 101), xlabel="test accuracy (%)")
+            ax.set_title(f"{100 * target:g} % of {arm}s")
+            error_scale(ax, 0, 99.2, axis="x")
+            ax.xaxis.set_major_locator(FixedLocator([10, 70, 90, 95, 97, 98, 98.7]))
     return finish(
         fig,
         [log],

@@ -130,6 +130,21 @@ def benchmark_table() -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("network")
 
 
+def engine_table() -> pd.DataFrame:
+    """What benchmarks/engine.py found."""
+    found = json.loads((ROOT / "benchmarks" / "engine.json").read_text())
+    both = found["parent_50_runs_mb"], found["parent_500_runs_mb"]
+    rows = {
+        "two workers over one, throughput": f"{found['two_over_one']:.2f} ×",
+        "two workers, share of two processes without an engine": f"{found['share_of_two_processes']:.0%}",
+        "one worker, time above that of one process without an engine": f"{found['overhead']:+.1%}",
+        "a finished run": f"{1000 * found['finished_run_s']:.0f} ms",
+        "planning 1,000 and 10,000 runs": f"{found['plan_1000_s']:.2f} s and {found['plan_10000_s']:.2f} s",
+        "memory of the parent, 50 and 500 runs": f"{both[0]:.0f} MB and {both[1]:.0f} MB",
+    }
+    return pd.DataFrame({"measured": rows}).rename_axis("quantity")
+
+
 def markdown(table: pd.DataFrame) -> str:
     """A table in GitHub's Markdown; an index with a name becomes the first column."""
     if table.index.name:
@@ -146,6 +161,7 @@ def readme_tables() -> dict[str, str]:
         "dense": dense_table(logs),
         "published": comparison_table(logs["Challenge MLP"], "mlp-1000-1000-500-200"),
         "training_step": benchmark_table(),
+        "engine": engine_table(),
     }
     for name, file in ONE_SHOT.items():
         tables[file] = accuracy_table(logs[name])
