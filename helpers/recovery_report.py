@@ -65,7 +65,7 @@ NETWORKS = {"LeNet-300-100": "lenet-300-100", "LeNet-5": "lenet-5-caffe"}
 
 
 def lenet_table(logs: dict[str, Results], arms: Sequence[str] = ("finetune", "gradual")) -> pd.DataFrame:
-    """A row a published error of weight pruning: each arm's at the same sparsity of all weights, in percent."""
+    """A row a published error of weight pruning; each arm's at the same sparsity of all weights."""
     rows = []
     for _, point in published_errors(logs).query("granularity == 'weight'").iterrows():
         table = arm_table(logs[point["log"]])
@@ -79,7 +79,7 @@ def lenet_table(logs: dict[str, Results], arms: Sequence[str] = ("finetune", "gr
             "published by": f"{point['label']}, {point['method']}",
             "published error, %": f"{point['error_percent']:.2f}",
         }
-        for arm in arms:
+        for arm in (arm for arm in arms if arm in found.index):
             row[f"{ARM_STYLES[arm][2]}, error %"] = error(found.loc[arm])
         rows.append(row | {"seeds": found["n"].max()})
     return pd.DataFrame(rows).set_index("network")
@@ -115,7 +115,7 @@ def filter_table(log: Results) -> pd.DataFrame:
 
 
 def compaction_table(logs: dict[str, Results]) -> pd.DataFrame:
-    """Largest difference of a test logit between masked and compacted network: a row an arm, a column a log."""
+    """Largest change of a test logit by compaction: a row an arm, a column a log."""
     found = {}
     for name, log in logs.items():
         rows = log.results[log.results["type"] == "compact"]
