@@ -67,8 +67,8 @@ def alive_units(network: MaskedBodyBuilder) -> dict[str, tuple[Tensor, Tensor]]:
         elif shape.type == "flatten":
             read = read.view(len(inputs), -1).any(1)
         elif shape.type == "select":
-            index = network.layers[shape.name].index
-            read = torch.zeros_like(inputs).index_put((index,), read)
+            # It may give a value twice, of which either may be read.
+            read = torch.zeros_like(inputs).index_fill(0, network.layers[shape.name].index[read], True)
         alive[shape.name] = (inputs & read, outputs)
     return alive
 
@@ -110,6 +110,7 @@ def compact(network: MaskedBodyBuilder) -> MaskedBodyBuilder:
     Single pruned weights between living units stay zeros under a mask.
     """
     constants, alive = _constant_inputs(network), alive_units(network)
+    must_stay = _must_stay(network, constants, alive)
     layers: list[dict[str, Any]] = []
     parts: dict[str, dict[str, Tensor]] = {}
     # Which of the full network's values the small one still has at this place.
@@ -126,9 +127,10 @@ def compact(network: MaskedBodyBuilder) -> MaskedBodyBuilder:
         elif shape.type == "select":
             staying = {new for new, old in enumerate(shape.layer.index) if old in staying}
             outputs[list(staying)] = True
-            kept = _never_empty(outputs).nonzero().flatten()
-            words["index"] = torch.searchsorted(present, module.index[kept]).tolist()
-            present = kept
+            kept = outputs.nonzero().flatten()
+            # Where nobody reads anything, one place of whatever value will do.
+            words["index"] = torch.searchsorted(present, module.index[kept]).tolist() or [0]
+            present = kept if len(kept) else kept.new_zeros(1)
         elif shape.type == "batch_norm":
             parts[shape.name] = {
                 key: value[present] if value.dim() else value for key, value in module.state_dict().items()
@@ -144,7 +146,7 @@ def compact(network: MaskedBodyBuilder) -> MaskedBodyBuilder:
                 layers.append({"type": "select", "index": index})
             staying = set()
             if shape.name != network.logits_name:
-                staying = _must_stay(network, shape.name, constants, outputs)
+                staying = must_stay[shape.name]
                 outputs[list(staying)] = True
                 words["units" if shape.type == "linear" else "filters"] = int(outputs.sum())
             parts[shape.name] = {
@@ -164,13 +166,6 @@ def compact(network: MaskedBodyBuilder) -> MaskedBodyBuilder:
     )
     small.full = network.full
     return small.train(network.training)
-
-
-def _never_empty(kept: Tensor) -> Tensor:
-    """The same, or with its first place kept where there is none."""
-    if not kept.any():
-        kept[0] = True
-    return kept
 
 
 def _constant_inputs(network: MaskedBodyBuilder) -> dict[str, Tensor]:
@@ -200,23 +195,26 @@ def _folded(layer: nn.Module, constants: Tensor, removed: Tensor) -> Tensor:
 
 
 def _must_stay(
-    network: MaskedBodyBuilder, name: str, constants: dict[str, Tensor], outputs: Tensor
-) -> set[int]:
-    """Places of dead units or filters that cannot be removed: see `compact`."""
-    reader = network.layers[network.reader(name)[0]]
-    staying = set()
-    if isinstance(reader, nn.Conv2d):
-        maps = constants[network.reader(name)[0]].flatten(1)
-        is_uniform = (maps == maps[:, :1]).all(1)
-        is_silent = is_uniform & (maps[:, 0] == 0)
-        is_foldable = is_silent | (is_uniform & (max(reader.padding) == 0))
-        is_read = reader.weight_mask.flatten(2).any(2).any(0)
-        owners = network.reader(name)[1]
-        reached = reached_units(network)[name][1]
-        staying = set(owners[~is_foldable & is_read & ~reached[owners]].tolist())
-    if not outputs.any() and not staying:
-        staying = {0}
-    return staying
+    network: MaskedBodyBuilder, constants: dict[str, Tensor], alive: dict[str, tuple[Tensor, Tensor]]
+) -> dict[str, set[int]]:
+    """By layer, places of dead units or filters that cannot be removed: see `compact`."""
+    reached = reached_units(network)
+    found: dict[str, set[int]] = {}
+    # From the logits back, since what only a removed filter reads need not stay.
+    for name in reversed([name for name in network.weighted() if name != network.logits_name]):
+        reader_name, owners = network.reader(name)
+        reader, staying = network.layers[reader_name], set()
+        if isinstance(reader, nn.Conv2d):
+            maps = constants[reader_name].flatten(1)
+            is_uniform = (maps == maps[:, :1]).all(1)
+            is_silent = is_uniform & (maps[:, 0] == 0)
+            is_foldable = is_silent | (is_uniform & (max(reader.padding) == 0))
+            readers = alive[reader_name][1].clone()
+            readers[list(found[reader_name])] = True
+            is_read = reader.weight_mask[readers].flatten(2).any(2).any(0)
+            staying = set(owners[~is_foldable & is_read & ~reached[name][1][owners]].tolist())
+        found[name] = staying if staying or alive[name][1].any() else {0}
+    return found
 
 
 @torch.inference_mode()
@@ -225,7 +223,9 @@ def largest_difference(one: nn.Module, other: nn.Module, images: Tensor) -> floa
     modes = [one.training, other.training]
     one.eval()
     other.eval()
-    largest = max((one(batch) - other(batch)).abs().max().item() for batch in images.split(1000))
+    largest = (
+        torch.stack([(one(batch) - other(batch)).abs().max() for batch in images.split(1000)]).max().item()
+    )
     one.train(modes[0])
     other.train(modes[1])
     return largest

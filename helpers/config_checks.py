@@ -101,20 +101,21 @@ def _order_mistakes(steps: list[Step], images: int) -> list[tuple[Loc, str]]:
         elif stage.type == "compact":
             compacted = compacted_since_train = True
         elif stage.type == "refit" and compacted_since_train:
-            text = "'refit' is toward the dense network, whose shape 'compact' has changed: put refit first"
+            text = "'compact' has changed the shape of the network to fit to: put refit before compact"
             mistakes.append(((*step.loc, "type"), text))
         elif stage.type == "prune" and stage.criterion == "shuffle" and compacted_since_train:
-            text = "'shuffle' brings back weights that 'compact' has removed: put it before compact"
+            text = "'compact' has removed the weights to bring back: put shuffle before compact"
             mistakes.append(((*step.loc, "criterion"), text))
         elif stage.type == "rewind":
+            resumed = None
             if compacted and stage.to != "fresh":
                 text = "after 'compact' only 'fresh' fits: earlier weights are of another shape"
                 mistakes.append(((*step.loc, "to"), text))
             elif isinstance(stage.to, RewindStep):
                 limit = 0 if first is None else step_count(first, images)
-                if stage.to.step > limit:
-                    what = f"the first training has {limit}" if first else "no training comes before"
-                    text = f"expected at most {limit} ({what}), found {stage.to.step}"
+                if first is None or stage.to.step > limit:
+                    text = f"expected at most {limit} (the first training has {limit}), found {stage.to.step}"
+                    text = text if first else "no training comes before: only 'init' and 'fresh' fit here"
                     mistakes.append(((*step.loc, "to", "step"), text))
                 resumed = stage.to.step
     return mistakes

@@ -36,9 +36,10 @@ def validation_mistakes(error: ValidationError) -> list[tuple[Loc, str]]:
 
 def _is_other_option(item: dict[str, Any]) -> bool:
     """Whether a word or an object may stand there, and this is about the one that does not."""
-    tag = str(item["loc"][-1]) if item["loc"] else ""
-    is_word = isinstance(item["input"], str)
-    return (tag.startswith("literal[") and not is_word) or (tag.startswith("dict[") and is_word)
+    loc = [str(part) for part in item["loc"]]
+    tag, is_word = loc[-1] if loc else "", isinstance(item["input"], str)
+    is_model = item["type"] == "model_type" and tag in _schema()["$defs"] and not loc[-2].startswith("dict[")
+    return (tag.startswith("literal[") and not is_word) or ((tag.startswith("dict[") or is_model) and is_word)
 
 
 @cache
@@ -60,6 +61,7 @@ def _walk(loc: Loc) -> tuple[Loc, dict[str, Any]]:
     node = schema
     for part in loc:
         node = resolve(node)
+        options = {str(option.get("$ref")).rsplit("/", 1)[-1] for option in node.get("anyOf", [])}
         for option in node.get("anyOf", []):
             if (isinstance(part, int) and "items" in resolve(option)) or "additionalProperties" in resolve(
                 option
@@ -68,7 +70,7 @@ def _walk(loc: Loc) -> tuple[Loc, dict[str, Any]]:
         if "discriminator" in node:
             node = resolve({"$ref": node["discriminator"]["mapping"][part]})
             continue
-        if isinstance(part, str) and part.startswith(("dict[", "literal[", "list[")):
+        if isinstance(part, str) and (part in options or part.startswith(("dict[", "literal[", "list["))):
             continue
         path.append(part)
         if isinstance(part, int):
@@ -84,8 +86,7 @@ def _mistake(item: dict[str, Any]) -> tuple[Loc, str]:
     kind, found, context = item["type"], item["input"], item.get("ctx", {})
     loc, node = _walk(item["loc"])
     if kind == "extra_forbidden":
-        owner = _walk(item["loc"][:-1])[1]
-        return loc, "unknown key" + nearest(loc[-1], list(owner.get("properties", {})))
+        return loc, "unknown key" + nearest(loc[-1], list(node.get("properties", {})))
     if kind == "missing":
         return loc, "is missing" + (f" ({node['description']})" if "description" in node else "")
     if kind in ("union_tag_invalid", "union_tag_not_found"):

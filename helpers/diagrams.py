@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 
 from .plots import compact_number, finish, learning_panel, prune_panel, seeds_note, styled
+from .recovery_plots import recovery_lines
 
 COLOURS = {"input": "#999999", "conv2d": "#0072B2", "linear": "#D55E00"}
 POOL_COLOUR = "#009E73"
@@ -97,8 +98,11 @@ def _draw_box(ax: Axes, left: float, half: float, box: dict) -> None:
 
 
 @styled
-def overview_viz(logs: dict[str, Any]) -> Figure:
-    """The one-page summary (A4, landscape): architecture, learning and pruning curves, a column a log."""
+def overview_viz(logs: dict[str, Any], recovered: dict[str, Any] | None = None) -> Figure:
+    """The one-page summary (A4, landscape): architecture, learning and pruning curves, a column a log.
+
+    `recovered`: by the same key, a log of recovery, whose best arms are drawn beside the one-shot curves.
+    """
     ratios = {
         "height_ratios": (0.8, 1, 1.25),
         "width_ratios": [max(8, len(_boxes(log.net))) for log in logs.values()],
@@ -111,5 +115,7 @@ def overview_viz(logs: dict[str, Any]) -> Figure:
         architecture(column[0], log.net, title)
         learning_panel(column[1], log, "error", f"{title}: trained")
         tables.append(prune_panel(column[2], log, f"{title}: pruned"))
+        if recovered and title in recovered:
+            recovery_lines(column[2], recovered[title])
     note = seeds_note(tables, has_dots=True)
     return finish(fig, logs.values(), note, "Small networks, trained and then pruned", axes[2])

@@ -6,6 +6,7 @@ memory does not grow with the number of runs; workers write their results to the
 
 import heapq
 import logging
+import math
 import os
 import signal
 import threading
@@ -19,7 +20,8 @@ from distributed import Client, Future, LocalCluster, as_completed, get_worker
 from tqdm import tqdm
 
 from .errors import UserError
-from .shapes import layer_shapes
+from .sentence import step_count
+from .shapes import LayerShape, layer_shapes
 from .stages import PERSISTENT
 from .tasks import Done, Task, perform
 
@@ -129,15 +131,29 @@ def _outcome(future: Future) -> Done:
 
 
 def _cost(task: Task) -> float:
-    """Roughly the samples that pass through the network, times its MACs: what the progress bar counts."""
-    macs = sum(shape.macs for shape in layer_shapes(task.net, task.data.dataset))
-    passes = 0.0
+    """Roughly the multiply-accumulates of a task: what the progress bar counts. bfloat16 is cheaper."""
+    shapes = [shape for shape in layer_shapes(task.net, task.data.dataset) if shape.macs]
+    macs, total = sum(shape.macs for shape in shapes), 0.0
+    images = task.data.train_size or 60_000 - task.data.validation_size
     for stage in task.stages[task.first :]:
-        passes += 15_000
+        passes = 15_000.0  # validation and test
         if stage.type == "train":
-            size = task.data.train_size or 60_000 - task.data.validation_size
-            passes += 3 * (stage.epochs * size if stage.steps is None else stage.steps * stage.batch_size)
-    return macs * passes
+            samples = step_count(stage, images) * stage.batch_size
+            passes += 3 * samples * (0.3 if stage.precision == "bfloat16" else 1)
+        elif stage.type == "compact":
+            passes += 20_000
+        elif stage.type == "refit":
+            total += sum(_fit_cost(shape, stage.samples) for shape in shapes) if stage.mode == "full" else 0
+        total += macs * passes
+    return total
+
+
+def _fit_cost(shape: LayerShape, samples: int) -> float:
+    """Moments of a layer's inputs, and a factorisation a unit with half of them."""
+    outputs = shape.output_shape[0]
+    places = math.prod(shape.output_shape[1:])
+    inputs = shape.macs / outputs / places
+    return samples * places * inputs**2 + outputs * (inputs / 2) ** 3 / 6
 
 
 def _default_workers() -> int:

@@ -124,6 +124,14 @@ def recovery_curves(log: Any) -> Figure:
     return finish(fig, [log], seeds_note([table]), axes=axes.flatten())
 
 
+def recovery_lines(ax: Axes, log: Any, arms: Sequence[str] = ("iterative_refit", "gradual")) -> None:
+    """Draws what repair and retraining reach, over the share left, onto a panel of one-shot curves."""
+    table = arm_table(log)
+    table["left"] = 1 - table["target"]
+    for kind, line in (("weight", "-"), ("unit", "--")):
+        draw_arms(ax, table[table["kind"] == kind], arms, "left", line, f", {kind}s")
+
+
 @styled
 def compute_curves(log: Any, untrained: str = "iterative_refit", retrained: str = "gradual") -> Figure:
     """Accuracy over effective parameters, MACs and total training compute, weights against units."""

@@ -14,13 +14,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from .checkpoints import from_checkpoint, to_checkpoint, write_tensors
 from .config import Verb
 from .config_parts import DataConfig, NetConfig
 from .data import Dataset, load_dataset
 from .errors import UserError
 from .logger import DRAFT, Record, read_record, write_record
+from .measures import measure
 from .sentence import canonical
-from .stages import PERSISTENT, State, act, begin, from_checkpoint, measure, to_checkpoint, write_tensors
+from .stages import PERSISTENT, act
+from .state import State, begin
 
 Say = Callable[[str], None]
 
@@ -105,7 +108,7 @@ def perform(task: Task, worker: int = 0) -> Done:
             if state.status == "ok":
                 advance(task, index, state, messages.append)
                 ran.append(task.hashes[index])
-    trained = [key for key in ran if task.stages[task.hashes.index(key)].type in PERSISTENT]
+    trained = [key for key in ran if task.stages[task.hashes.index(key)].type == "train"]
     return Done(task.key, tuple(messages), tuple(key for key in ran if key in task.wanted), tuple(trained))
 
 
@@ -139,7 +142,9 @@ def restore(task: Task, until: int, say: Say, device: str) -> State:
         if found is not None:
             state, start = found, index + 1
             break
-    state.first_train = next((stage for stage in task.stages if stage.type == "train"), None)
+    trains = [place for place, stage in enumerate(task.stages) if stage.type == "train"]
+    if trains:
+        state.opening, state.first_train = task.stages[: trains[0]], task.stages[trains[0]]
     for index in range(start, until):
         if state.status == "ok":
             advance(task, index, state, say)

@@ -13,10 +13,13 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
+from helpers.checkpoints import from_checkpoint, to_checkpoint
 from helpers.config import Stage
 from helpers.config_parts import NetConfig
 from helpers.data import Dataset
-from helpers.stages import HISTOGRAM_EDGES, State, act, begin, from_checkpoint, measure, to_checkpoint
+from helpers.measures import HISTOGRAM_EDGES, measure
+from helpers.stages import act
+from helpers.state import State, begin
 from helpers.train_dojo import evaluate
 
 ROOT = Path(__file__).parents[1]
@@ -70,7 +73,7 @@ READER = """
 import sys, torch
 from helpers.config_parts import DataConfig, NetConfig
 from helpers.data import load_dataset
-from helpers.stages import from_checkpoint
+from helpers.checkpoints import from_checkpoint
 
 torch.set_num_threads(1)
 words = torch.load(sys.argv[1], weights_only=True)

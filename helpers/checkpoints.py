@@ -1,0 +1,90 @@
+"""States on disk: tensors and plain values only, nothing that could run."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .config_parts import NetConfig
+from .data import Dataset
+from .logger import atomic
+from .masked_body_builder import LayerMask
+from .state import State, begin, learned
+
+SCALARS = (
+    "trained", "pruned", "drawn", "resume_at", "precision", "epochs", "train_flops", "wall_s", "status",
+)  # fmt: skip
+"""What a checkpoint keeps of a state beside weights and masks, where it is not None."""
+
+
+def write_tensors(path: Path, words: dict[str, Any]) -> None:
+    """A checkpoint. Written by way of memory, since torch tells of a full disk as a fault of its own."""
+    memory = io.BytesIO()
+    torch.save(words, memory)
+    with atomic(path) as draft:
+        draft.write_bytes(memory.getbuffer())
+
+
+def to_checkpoint(state: State) -> dict[str, Any]:
+    """Weights, masks as bits and plain values: all that a later stage needs, nothing that could run.
+
+    Of a pruned layer's weights only the kept ones are there, in a row.
+    """
+    network, masks = state.network, {}
+    weights = {key: value.cpu().contiguous() for key, value in learned(network).items()}
+    for name, mask in network.masks().items():
+        if not mask.weight.all() or not mask.unit.all():
+            masks[name] = {what: _pack(getattr(mask, what)) for what in mask._fields}
+            weights[f"layers.{name}.weight"] = weights[f"layers.{name}.weight"][mask.weight.cpu()]
+    scalars = {key: getattr(state, key) for key in SCALARS if getattr(state, key) is not None}
+    words = {"weights": weights, "masks": masks, "scalars": scalars}
+    return words | ({"net": network.net.model_dump_json()} if network.is_compacted else {})
+
+
+def from_checkpoint(checkpoint: dict[str, Any], net: NetConfig, dataset: Dataset, seed: int) -> State:
+    """The state that `to_checkpoint` saw; its reference is its own weights.
+
+    Raises KeyError, ValueError or RuntimeError where unfit.
+    """
+    state = begin(net, dataset, seed)
+    if "net" in checkpoint:
+        full, small = state.network.full, NetConfig.model_validate_json(checkpoint["net"])
+        state.network = begin(small, dataset, seed).network
+        state.network.full = full
+    network, device, weights = state.network, dataset.train.labels.device, dict(checkpoint["weights"])
+    masks = network.masks()
+    for name, bits in checkpoint["masks"].items():
+        parts = (_unpack(bits[what], getattr(masks[name], what), device) for what in LayerMask._fields)
+        masks[name] = mask = LayerMask(*parts)
+        kept = weights[f"layers.{name}.weight"].to(device)
+        if len(kept) != int(mask.weight.sum()):
+            raise ValueError(f"{name}: expected {int(mask.weight.sum())} kept weights, found {len(kept)}")
+        weights[f"layers.{name}.weight"] = torch.zeros(mask.weight.shape, device=device).masked_scatter(
+            mask.weight, kept
+        )
+    unknown = network.load_state_dict(weights, strict=False)
+    missing = [key for key in unknown.missing_keys if not key.endswith("_mask")]
+    if missing or unknown.unexpected_keys:
+        raise ValueError(f"expected the weights of this network, found {missing} missing")
+    network.set_masks(masks)
+    # One that was added since has its default: older checkpoints stay good.
+    for key in checkpoint["scalars"].keys() & set(SCALARS):
+        setattr(state, key, checkpoint["scalars"][key])
+    state.reference = learned(network)
+    return state
+
+
+def _pack(mask: Tensor) -> Tensor:
+    """A mask as bits, uint8."""
+    return torch.from_numpy(np.packbits(mask.cpu().numpy()))
+
+
+def _unpack(bits: Tensor, like: Tensor, device: torch.device) -> Tensor:
+    """A mask of this shape from its bits. Raises ValueError where they are too few or too many."""
+    if len(bits) != -(-like.numel() // 8):
+        raise ValueError(f"expected the bits of {like.numel()} mask entries, found {8 * len(bits)}")
+    flat = np.unpackbits(bits.numpy(), count=like.numel()).astype(bool)
+    return torch.from_numpy(flat).view(like.shape).to(device)

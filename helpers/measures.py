@@ -1,0 +1,94 @@
+"""What is recorded of a stage's result: one row, and small arrays from which figures can be drawn."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .compaction import alive_units, effective_cost
+from .data import Dataset
+from .masked_body_builder import MaskedBodyBuilder
+from .state import State
+from .train_dojo import evaluate
+
+WRONG_SAMPLES = 100
+"""How many misclassified test samples a record keeps: enough to look at."""
+
+HISTOGRAM_EDGES = np.linspace(-0.3, 0.3, 121)
+"""Bins of the weight histograms; the outermost two hold the tails as well."""
+
+
+def measure(state: State) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """One row of results and the arrays that a record keeps; see the columns in README."""
+    network, dataset = state.network, state.dataset
+    validation = evaluate(network, dataset.validation, state.precision)
+    test = evaluate(network, dataset.test, state.precision)
+    cost = effective_cost(network)
+    row = {
+        "status": state.status,
+        "val_loss": validation.loss,
+        "val_accuracy": validation.accuracy,
+        "test_loss": test.loss,
+        "test_accuracy": test.accuracy,
+        "test_errors": test.errors,
+        "sparsity": network.sparsity(),
+        "sparsity_all": network.sparsity(include_logits=True),
+        "effective_sparsity": cost.sparsity,
+        "unit_sparsity": network.unit_sparsity("unit"),
+        "filter_sparsity": network.unit_sparsity("filter"),
+        "params": cost.params,
+        "macs": cost.macs,
+        "epochs": state.epochs,
+        "train_flops": state.train_flops,
+        "wall_s": state.wall_s,
+    }
+    if not math.isnan(state.compact_difference):
+        row["compact_difference"] = state.compact_difference
+    return row, _arrays(network, dataset, test.predictions)
+
+
+def _arrays(network: MaskedBodyBuilder, dataset: Dataset, predictions: Tensor) -> dict[str, np.ndarray]:
+    """Small arrays, so that every figure can be drawn from a log alone."""
+    labels = dataset.test.labels.cpu()
+    wrong = (predictions != labels).nonzero().flatten()[:WRONG_SAMPLES]
+    pairs = (labels * dataset.classes + predictions).bincount(minlength=dataset.classes**2)
+    layers = network.weighted()
+    arrays = {
+        "confusion": pairs.view(dataset.classes, -1).to(torch.int32).numpy(),
+        "wrong_index": wrong.to(torch.int32).numpy(),
+        "wrong_prediction": predictions[wrong].to(torch.int8).numpy(),
+        "layer_names": np.array([name.encode() for name in layers]),
+        "keep_by_layer": np.array(list(network.keep_rates().values())),
+        "alive_by_layer": np.array([int(alive_units(network)[name][1].sum()) for name in layers], np.int32),
+        "weight_histogram": np.stack([_histogram(layer) for layer in layers.values()]),
+        "histogram_edges": HISTOGRAM_EDGES,
+    }
+    first = next(iter(layers.values()))
+    if first.weight.dim() > 2:
+        arrays["first_filters"] = first.weight.detach().contiguous().cpu().numpy()
+    elif (pixels := _input_map(network, first)) is not None:
+        arrays["input_map"] = pixels.cpu().numpy()
+    return arrays
+
+
+def _input_map(network: MaskedBodyBuilder, first: torch.nn.Module) -> Tensor | None:
+    """Share of first-layer weights that each pixel keeps, [C, H, W]; None where the layer reads no pixels."""
+    shape = network.shapes[0].input_shape
+    pixels, units = torch.zeros(math.prod(shape)), network.full[next(iter(network.weighted()))].units
+    selects = [module.index for name, module in network.layers.items() if name.startswith("select_")]
+    index = (
+        selects[0].cpu() if selects and len(selects[0]) == first.in_features else torch.arange(len(pixels))
+    )
+    if len(index) != first.in_features:
+        return None
+    pixels[index] = first.weight_mask.float().sum(0).cpu() / units
+    return pixels.view(shape)
+
+
+def _histogram(layer: torch.nn.Module) -> np.ndarray:
+    """Kept weights by bin, [bins] int32."""
+    kept = layer.weight.detach()[layer.weight_mask].cpu().numpy()
+    low, high = HISTOGRAM_EDGES[[0, -1]]
+    return np.histogram(kept.clip(low, high), HISTOGRAM_EDGES)[0].astype(np.int32)

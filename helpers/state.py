@@ -1,0 +1,68 @@
+"""State: a network on its way through a sentence of stages."""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .config import TrainStage, Verb
+from .config_parts import NetConfig
+from .data import Dataset
+from .masked_body_builder import MaskedBodyBuilder
+from .seeds import seed_for
+
+
+@dataclass
+class State:
+    """A network on its way through a sentence, and what the next verb has to know."""
+
+    network: MaskedBodyBuilder
+    dataset: Dataset
+    seed: int
+    reference: dict[str, Tensor]
+    """Weights before the first prune since the last train: what refit fits to and shuffle brings back."""
+    first_train: TrainStage | None = None
+    """The first training of the sentence: what a rewind to one of its steps repeats."""
+    opening: list[Verb] = field(default_factory=list)
+    """What stands before the first training, and is repeated with it."""
+    trained: int = 0
+    """Train stages so far: each has its own data order."""
+    pruned: int = 0
+    """Stages so far that pruned: each has its own random masks."""
+    drawn: int = 0
+    """Fresh initial weights drawn so far."""
+    resume_at: int | None = None
+    """Step of the first training at which the next one begins, after a rewind to it."""
+    precision: str = "float32"
+    """Of the last training, and so of every evaluation after it."""
+    epochs: float = 0.0
+    train_flops: float = 0.0
+    wall_s: float = 0.0
+    status: str = "ok"
+    curves: dict[str, list[float]] = field(default_factory=dict)
+    """Learning curve of the last stage; empty where it did not train."""
+    compact_difference: float = math.nan
+    """Where the last stage removed something: largest change of a test logit."""
+    partial: Path | None = None
+    """Where a training may keep itself while it runs."""
+    notes: list[str] = field(default_factory=list)
+    """What the user should hear."""
+
+
+def begin(net: NetConfig, dataset: Dataset, seed: int) -> State:
+    """A freshly initialised network on the data's device."""
+    network = MaskedBodyBuilder(net, dataset.name, seed_for(seed, "init")).to(dataset.train.labels.device)
+    if network.is_convolutional:
+        network = network.to(memory_format=torch.channels_last)
+    return State(network, dataset, seed, learned(network))
+
+
+def learned(network: MaskedBodyBuilder) -> dict[str, Tensor]:
+    """A copy of all that is learned, without the masks."""
+    return {
+        key: value.detach().clone()
+        for key, value in network.state_dict().items()
+        if not key.endswith("_mask")
+    }

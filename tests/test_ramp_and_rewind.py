@@ -1,0 +1,509 @@
+"""Ramps, rewinds and refits: exact counts on the way, and bit by bit the weights that were there before."""
+
+import io
+import shutil
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import TypeAdapter
+from torch import Tensor
+
+from helpers.config import Sentence, Stage, TrainStage
+from helpers.config_parts import DataConfig, NetConfig
+from helpers.data import Dataset
+from helpers.masked_body_builder import LayerMask, MaskedBodyBuilder
+from helpers.sentence import expand_repeats, stage_hashes
+from helpers.stages import PERSISTENT, act
+from helpers.state import State, begin
+from helpers.tasks import Task, numerics, perform, restore, weights_path
+from helpers.train_dojo import TrainDojo
+
+DATA = {"dataset": "mnist", "train_size": 1000, "validation_size": 500}
+SMALL = {"type": "adaptive_avgpool", "size": 7}
+MLP = {
+    "layers": [SMALL, {"type": "flatten"}, {"type": "linear", "units": 16}, {"type": "linear", "units": 10}]
+}
+NORM = {
+    "layers": [
+        SMALL,
+        {"type": "conv2d", "filters": 8, "kernel": 3, "stride": 2},
+        {"type": "batch_norm"},
+        {"type": "flatten"},
+        {"type": "linear", "units": 12},
+        {"type": "dropout", "p": 0.2},
+        {"type": "linear", "units": 10},
+    ]
+}
+SGD = {"type": "sgd", "lr": 0.05}
+MOMENTUM = SGD | {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01}
+OPTIMIZERS = [
+    MOMENTUM,
+    {"type": "adam", "weight_decay": 0.1},
+    {"type": "adamw", "weight_decay": 0.1},
+]
+TRAIN = {"type": "train", "steps": 25, "batch_size": 100}
+PRUNE = {"type": "prune", "kind": "weight", "sparsity": 0.5}
+MORE = PRUNE | {"sparsity": 0.8}
+UNITS = {"type": "prune", "kind": "unit", "sparsity": 0.25}
+SHUFFLE = {"type": "prune", "kind": "weight", "criterion": "shuffle"}
+REFIT = {"type": "refit", "samples": 200}
+BIAS, RESCALE = REFIT | {"mode": "bias"}, REFIT | {"mode": "rescale"}
+COMPACT = {"type": "compact"}
+RAMP = {"kind": "weight", "sparsity": 0.9, "every": 5}
+
+
+def to(point: str | int) -> dict[str, Any]:
+    return {"type": "rewind", "to": point if isinstance(point, str) else {"step": point}}
+
+
+def weights(state: State | TrainDojo) -> dict[str, Tensor]:
+    return {key: value.clone() for key, value in state.network.state_dict().items()}
+
+
+def are_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(value.equal(other[key]) for key, value in one.items())
+
+
+def after(state: State, *stages: dict[str, Any]) -> State:
+    """The state after these stages, repeats written out; it begins as it was given."""
+    for step in expand_repeats([TypeAdapter(Stage).validate_python(words) for words in stages]):
+        if state.first_train is None and step.stage.type == "train":
+            state.first_train = step.stage
+        act(state, step.stage)
+        state.network.check_masks()
+    return state
+
+
+@pytest.fixture
+def start(digits: Dataset) -> Callable[..., State]:
+    """A new state with these stages behind it."""
+
+    def make(*stages: dict[str, Any], net: dict[str, Any] = MLP, seed: int = 0) -> State:
+        return after(begin(NetConfig.model_validate(net), digits, seed), *stages)
+
+    return make
+
+
+# Ramps
+
+
+class Watched(TrainDojo):
+    """Notes the masks of every step, checks them after it, and raises before a step if asked to."""
+
+    raises_at: int | None = None
+
+    def _step(self, batch: Tensor) -> Tensor:
+        if self.progress.step == self.raises_at:
+            raise KeyboardInterrupt
+        found = super()._step(batch)
+        self.network.check_masks()
+        self.__dict__.setdefault("seen", []).append(self.network.masks())
+        return found
+
+
+def dojo(digits: Dataset, net: dict[str, Any] = MLP, sparsity: float = 0, **words: Any) -> Watched:
+    """A dojo with a fresh network, of whose weights and units a share may be pruned already."""
+    stage = TrainStage.model_validate({"type": "train", "batch_size": 100} | words)
+    network = MaskedBodyBuilder(net, seed=3)
+    draw, masks = torch.Generator().manual_seed(0), {}
+    for name, mask in network.masks().items():
+        count = round(sparsity * mask.weight.numel())
+        weight = torch.ones(mask.weight.numel(), dtype=torch.bool)
+        weight[torch.randperm(len(weight), generator=draw)[:count]] = False
+        masks[name] = LayerMask(weight.view_as(mask.weight), mask.unit)
+    network.set_masks(masks)
+    return Watched(network, digits, stage, 0)
+
+
+def lost(masks: dict[str, LayerMask], kind: str, name: str) -> int:
+    mask = masks[name]
+    return int((~(mask.weight if kind == "weight" else mask.unit)).sum())
+
+
+def cubic(first: int, final: int, event: int, events: int) -> int:
+    """How many are pruned after an event (Zhu and Gupta 2017, equation 1), in exact arithmetic."""
+    return first + round((final - first) * (1 - (1 - Fraction(event, events)) ** 3))
+
+
+@pytest.mark.parametrize(
+    ("words", "steps", "points"),
+    [
+        ({"every": 5}, 40, [5, 10, 15, 20, 25, 30]),  # the last at 0.75 of the way
+        ({"every": 5, "end": 1}, 40, [5, 10, 15, 20, 25, 30, 35]),  # a step has to follow
+        ({"every": 7, "end": 0.5}, 40, [7, 14]),
+        ({"every": 1, "end": 0.1}, 40, [1, 2, 3, 4]),
+        ({"every": 3, "end": 0.3}, 12, [3]),
+    ],
+)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda words: words["type"])
+def test_a_ramp_prunes_on_the_cubic_schedule_to_the_weight_and_never_less(
+    digits: Dataset, words: dict[str, Any], steps: int, points: list[int], optimizer: dict[str, Any]
+) -> None:
+    ramp = {"kind": "weight", "sparsity": 0.9, "layers": {"linear_2": {"sparsity": 0.4}}} | words
+    watched = dojo(digits, sparsity=0.2, steps=steps, optimizer=optimizer, ramp=ramp)
+    first = watched.network.masks()
+    watched.train()
+    assert len(watched.seen) == steps
+    for name, final in (("linear_1", round(0.9 * 784)), ("linear_2", round(0.4 * 160))):
+        begun = lost(first, "weight", name)
+        for step, masks in enumerate(watched.seen):
+            event = sum(point <= step for point in points)
+            assert lost(masks, "weight", name) == cubic(begun, final, event, len(points))
+        assert lost(watched.network.masks(), "weight", name) == final
+    for earlier, later in zip([first, *watched.seen], watched.seen, strict=False):
+        assert all((later[name].weight <= earlier[name].weight).all() for name in later)
+
+
+@pytest.mark.parametrize(
+    ("ramp", "final"),
+    [
+        ({"kind": "weight", "rate": 0.5}, {"linear_1": 157 + round(0.5 * (784 - 157))}),
+        ({"kind": "unit", "sparsity": 0.7}, {"linear_1": 11}),
+        ({"kind": "unit", "sparsity": 0.7, "criterion": "taylor", "samples": 50}, {"linear_1": 11}),
+        ({"kind": "weight", "sparsity": 0.9, "criterion": "wanda", "samples": 50}, {"linear_1": 706}),
+        ({"kind": "weight", "sparsity": 0.9, "criterion": "random"}, {"linear_1": 706}),
+    ],
+)
+def test_rates_units_and_criteria_ramp_as_well(
+    digits: Dataset, ramp: dict[str, Any], final: dict[str, int]
+) -> None:
+    """A rate is of what was left when the ramp began."""
+    words = {"steps": 20, "optimizer": MOMENTUM, "ramp": ramp | {"every": 5}}
+    watched = dojo(digits, MLP | {"activation": "relu"}, sparsity=0.2, **words)
+    assert lost(watched.network.masks(), "weight", "linear_1") == 157
+    watched.train()
+    kind = ramp["kind"]
+    for name, count in final.items():
+        begun = 157 if kind == "weight" else 0
+        found = [lost(masks, kind, name) for masks in watched.seen[::5]]
+        assert found == [cubic(begun, count, event, 3) for event in range(4)]
+
+
+def test_a_global_ramp_counts_over_all_layers(digits: Dataset) -> None:
+    ramp = RAMP | {"scope": "global", "layers": "all"}
+    watched = dojo(digits, NORM, steps=24, optimizer=MOMENTUM, ramp=ramp)
+    names = list(watched.network.weighted())
+    total = sum(layer.weight.numel() for layer in watched.network.weighted().values())
+    watched.train()
+    found = [sum(lost(masks, "weight", name) for name in names) for masks in watched.seen[::5]]
+    assert found == [cubic(0, round(0.9 * total), min(event, 3), 3) for event in range(5)]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS[:2], ids=lambda words: words["type"])
+@pytest.mark.parametrize("raises_at", [12, 29, 38])
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"sparsity": 0.9},
+        {"sparsity": 0.9, "criterion": "random", "scope": "global"},
+        {"rate": 0.8, "criterion": "obd", "samples": 40},
+        {"kind": "unit", "sparsity": 0.5, "criterion": "taylor", "samples": 40},
+    ],
+    ids=lambda words: words.get("criterion", "magnitude"),
+)
+def test_a_killed_ramp_goes_on_bit_by_bit(
+    digits: Dataset, words: dict[str, Any], raises_at: int, optimizer: dict[str, Any]
+) -> None:
+    """Saves are at steps 10, 20 and 30, prunings at every fourth to 28, also right after a save."""
+
+    def fresh() -> Watched:
+        ramp = {"kind": "weight", "every": 4} | words
+        schedule = {"type": "cosine"}
+        return dojo(digits, NORM, 0.2, steps=40, optimizer=optimizer, ramp=ramp, schedule=schedule)
+
+    straight, killed, resumed, file = fresh(), fresh(), fresh(), io.BytesIO()
+
+    def keep(state: dict[str, Any]) -> None:
+        file.seek(0)
+        torch.save(state, file)
+
+    killed.raises_at = raises_at
+    with pytest.raises(KeyboardInterrupt):
+        killed.train(keep)
+    file.seek(0)
+    resumed.load_state_dict(torch.load(file, weights_only=True))
+    assert resumed.progress.step == raises_at // 10 * 10
+    straight.train()
+    resumed.train()
+    assert are_equal(weights(resumed), weights(straight))
+    for mine, theirs in zip(reversed(resumed.seen), reversed(straight.seen), strict=False):
+        assert all(torch.equal(mine[name].weight, theirs[name].weight) for name in mine)
+
+
+def test_a_stage_with_a_ramp_goes_on_from_its_partial_save_bit_by_bit(
+    start: Callable[..., State], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was pruned when the stage began is known again, though the save is of a later network."""
+    stages = [TRAIN, PRUNE, TRAIN | {"ramp": RAMP | {"rate": 0.5, "sparsity": None}}]
+    expected, state = start(*stages), start(*stages[:2])
+    state.partial = tmp_path / "x.partial.pt"
+    step = TrainDojo._step
+
+    def killed(self: TrainDojo, batch: Tensor) -> Tensor:
+        if self.progress.step == 18:
+            raise KeyboardInterrupt
+        return step(self, batch)
+
+    monkeypatch.setattr(TrainDojo, "_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        after(state, stages[2])
+    monkeypatch.undo()
+    again = start(*stages[:2])
+    again.partial = state.partial
+    assert are_equal(weights(after(again, stages[2])), weights(expected))
+    assert lost(expected.network.masks(), "weight", "linear_1") == 392 + round(0.5 * 392)
+
+
+def test_repeated_ramps_begin_where_the_one_before_ended(start: Callable[..., State]) -> None:
+    state, found = start(TRAIN), []
+    repeat = {"type": "repeat", "times": 3, "stages": [TRAIN | {"ramp": RAMP | {"sparsity": 0.973}}]}
+    for copy in expand_repeats([TypeAdapter(Stage).validate_python(repeat)]):
+        act(state, copy.stage)
+        found.append(lost(state.network.masks(), "weight", "linear_1"))
+    # 0.973 = 1 − 0.3³: each copy leaves 0.3 of what the one before has left
+    assert found == [round(share * 784) for share in (0.7, 0.91, 0.973)]
+    assert state.pruned == 3
+
+
+def test_random_ramps_and_prunes_of_one_run_draw_apart(start: Callable[..., State]) -> None:
+    """Had they drawn alike, the second would take what the first has left in the first one's order."""
+    words = {"kind": "weight", "criterion": "random"}
+    ramped = TRAIN | {"ramp": words | {"sparsity": 0.5, "every": 18}}
+    state = start(ramped)
+    once = state.network.masks()["linear_1"].weight
+    other = start(PRUNE | {"criterion": "random", "sparsity": 0}, ramped).network.masks()["linear_1"].weight
+    assert not once.equal(other)
+    assert once.equal(start(ramped).network.masks()["linear_1"].weight)
+
+
+# Rewinds
+
+
+@pytest.mark.parametrize("net", [MLP, NORM], ids=["mlp", "norm"])
+def test_rewind_to_init_gives_the_initial_weights_and_statistics_under_the_present_masks(
+    start: Callable[..., State], net: dict[str, Any]
+) -> None:
+    state, first = start(TRAIN, PRUNE, UNITS, net=net), weights(start(net=net))
+    trained = weights(state)
+    after(state, to("init"))
+    for key, value in weights(state).items():
+        if key.endswith("_mask"):
+            assert value.equal(trained[key])
+        elif key.endswith(("weight", "bias")) and f"{key.rsplit('.', 1)[0]}.weight_mask" in trained:
+            layer = key.rsplit(".", 1)[0]
+            mask = trained[f"{layer}.{'weight' if key.endswith('weight') else 'unit'}_mask"]
+            assert value.equal(first[key] * mask)
+        else:
+            assert value.equal(first[key])
+    assert any(key.endswith("running_var") for key in trained) == (net is NORM)
+
+
+def test_fresh_weights_are_others_each_time_and_the_same_for_the_same_seed(
+    start: Callable[..., State],
+) -> None:
+    first, one = start(TRAIN, PRUNE, to("init")), start(TRAIN, PRUNE, to("fresh"))
+    two, again = start(TRAIN, PRUNE, to("fresh"), to("fresh")), start(TRAIN, PRUNE, to("fresh"))
+    other_seed = start(TRAIN, PRUNE, to("fresh"), seed=1)
+    found = [weights(state)["layers.linear_2.weight"] for state in (first, one, two, other_seed)]
+    assert not any(a.equal(b) for place, a in enumerate(found) for b in found[:place])
+    assert are_equal(weights(one), weights(again))
+    # Kaiming: the same law as at first, wherever nothing is pruned.
+    assert found[1].std() == pytest.approx(found[0].std().item(), rel=0.2)
+
+
+STEPS = [0, 4, 10, 13, 25]
+
+
+@pytest.mark.parametrize("k", STEPS)
+@pytest.mark.parametrize(
+    "train", [TRAIN, TRAIN | {"optimizer": MOMENTUM, "shift": 1, "schedule": {"type": "cosine"}}]
+)
+def test_rewind_to_a_step_gives_the_weights_that_the_first_training_had_then(
+    start: Callable[..., State], digits: Dataset, train: dict[str, Any], k: int
+) -> None:
+    """Oracle: a spy on that training. Batch norm, dropout and augmentation are as they were."""
+    seen = {}
+
+    class Spy(TrainDojo):
+        def _step(self, batch: Tensor) -> Tensor:
+            seen[self.progress.step] = weights(self)
+            return super()._step(batch)
+
+    first = start(net=NORM)
+    Spy(first.network, digits, TrainStage.model_validate(train), 0).train()
+    seen[25] = weights(first)
+    state = start(train, PRUNE, net=NORM)
+    masks = state.network.masks()
+    after(state, to(k))
+    for key, value in weights(state).items():
+        if not key.endswith("_mask"):
+            name, _, what = key.removeprefix("layers.").rpartition(".")
+            expected = seen[k][key]
+            assert value.equal(
+                expected * masks[name].weight if name in masks and what == "weight" else expected
+            )
+    assert state.resume_at == k
+
+
+@pytest.mark.parametrize("k", STEPS[:-1])
+@pytest.mark.parametrize("words", [{}, {"steps": None, "epochs": 3}, {"schedule": {"type": "cosine"}}])
+def test_what_is_rewound_and_not_pruned_ends_where_the_first_training_ended(
+    start: Callable[..., State], words: dict[str, Any], k: int
+) -> None:
+    """SGD without momentum carries nothing over: with the same schedule and order, the same steps follow."""
+    train = TRAIN | {"optimizer": SGD, "schedule": {"type": "linear", "warmup_steps": 6}} | words
+    once = start(train)
+    again = start(train, PRUNE | {"sparsity": 0}, to(k), train)
+    assert are_equal(weights(again), weights(once))
+    assert again.resume_at is None
+
+
+def test_what_trains_after_a_rewind_to_init_or_after_a_resumed_training_has_an_order_of_its_own(
+    start: Callable[..., State],
+) -> None:
+    train = TRAIN | {"optimizer": SGD}
+    once = weights(start(train))
+    assert not are_equal(weights(start(train, to("init"), train)), once)
+    resumed = start(train, to(4), train, to("init"), train)
+    assert not are_equal(weights(resumed), once)
+    assert not are_equal(weights(resumed), weights(start(train, to("init"), train)))
+
+
+@pytest.mark.parametrize("point", ["init", "fresh"])
+def test_a_later_rewind_takes_back_the_resuming_of_an_earlier_one(
+    start: Callable[..., State], point: str
+) -> None:
+    train = TRAIN | {"optimizer": SGD}
+    twice = start(train, to(20), to(point), train)
+    assert are_equal(weights(twice), weights(start(train, to(point), train)))
+    assert twice.epochs == 5
+
+
+@pytest.mark.parametrize(("k", "left"), [(0, 2500), (4, 2100), (10, 1500), (13, 1200)])
+def test_epochs_and_flops_count_only_what_ran(start: Callable[..., State], k: int, left: int) -> None:
+    macs = 49 * 16 + 16 * 10
+    state = start(TRAIN, PRUNE, to(k))
+    assert (state.epochs, state.train_flops) == (2.5, 6 * macs * 2500)
+    after(state, TRAIN | {"log_every": 5})
+    assert state.epochs == pytest.approx(2.5 + left / 1000)
+    assert state.train_flops == 6 * macs * (2500 + left)
+    # The curve goes on along the first one's steps and epochs.
+    assert state.curves["step"] == [step for step in (5, 10, 15, 20, 25) if step > k]
+    assert state.curves["epoch"] == pytest.approx([step / 10 for step in state.curves["step"]])
+
+
+def test_batches_smaller_than_the_others_are_left_out_with_their_epoch(start: Callable[..., State]) -> None:
+    """Of 1,000 images at 384 a step, an epoch ends with 232."""
+    train = {"type": "train", "epochs": 3, "batch_size": 384, "optimizer": SGD}
+    once, again = start(train), start(train, to(4), train)
+    assert are_equal(weights(again), weights(once))
+    assert again.epochs == pytest.approx(3 + (616 + 1000) / 1000)
+    assert again.curves["epoch"] == pytest.approx([2, 3])
+
+
+# Through the cache
+
+
+def a_task(networks: Path, stages: list[dict[str, Any]], net: dict[str, Any]) -> Task:
+    sentence = Sentence.model_validate({"data": DATA, "net": net, "stages": stages})
+    verbs = [step.stage for step in expand_repeats(sentence.stages)]
+    hashes = next(stage_hashes(sentence.data, sentence.net, [0], verbs))
+    networks.mkdir(exist_ok=True)
+    data = DataConfig.model_validate(DATA)
+    return Task(data, sentence.net, 0, verbs, hashes, 0, frozenset(), networks)
+
+
+def restored(task: Task, until: int | None = None) -> State:
+    """The state after so many stages, from what the cache has."""
+    with numerics(1):
+        return restore(task, len(task.stages) if until is None else until, lambda text: None, "cpu")
+
+
+SENTENCES = {
+    "refit twice": [TRAIN, PRUNE, REFIT, MORE, REFIT],
+    "refit in all modes": [TRAIN, UNITS, BIAS, PRUNE, RESCALE, MORE, REFIT],
+    "refit without training": [PRUNE, REFIT, MORE, REFIT],
+    "refit, then train": [TRAIN, PRUNE, REFIT, TRAIN, MORE, REFIT],
+    "refit, then shuffle": [TRAIN, PRUNE, REFIT, SHUFFLE],
+    "compact, then train": [TRAIN, UNITS, COMPACT, TRAIN, PRUNE, REFIT, COMPACT, TRAIN],
+    "rewind to a step": [TRAIN, PRUNE, to(7), TRAIN, MORE, to(13), TRAIN],
+    "rewind, refit, resume": [TRAIN, PRUNE, to(7), REFIT, TRAIN],
+    "rewind to init": [TRAIN, PRUNE, to("init"), TRAIN, REFIT],
+    "fresh twice": [TRAIN, to("fresh"), TRAIN, to("fresh"), PRUNE, TRAIN],
+    "ramps": [
+        TRAIN | {"ramp": RAMP | {"criterion": "random", "sparsity": 0.3}}, MORE | {"criterion": "random"},
+        TRAIN | {"ramp": RAMP},
+    ],
+    "repeat": [TRAIN, {"type": "repeat", "times": 2, "stages": [PRUNE, REFIT, to(4), TRAIN]}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("net", [MLP, NORM], ids=["mlp", "norm"])
+@pytest.mark.parametrize("stages", SENTENCES.values(), ids=SENTENCES)
+def test_what_is_computed_in_pieces_from_the_cache_is_what_one_go_gives(
+    stages: list[dict[str, Any]], net: dict[str, Any], tmp_path: Path
+) -> None:
+    """In one go; each stage that is kept in a process of its own; and with any one of the files lost."""
+    whole, pieces = a_task(tmp_path / "whole", stages, net), a_task(tmp_path / "pieces", stages, net)
+    expected = restored(whole)
+    kept = [place for place, stage in enumerate(pieces.stages) if stage.type in PERSISTENT]
+    for place in kept:
+        restored(pieces, place + 1)
+    found = restored(pieces)
+    assert are_equal(weights(found), weights(expected))
+    for scalar in ("trained", "pruned", "drawn", "epochs", "train_flops", "resume_at"):
+        assert getattr(found, scalar) == getattr(expected, scalar)
+    if net is MLP:
+        shutil.rmtree(tmp_path / "whole")
+        for place in kept:
+            shutil.copytree(tmp_path / "pieces", tmp_path / "whole")
+            weights_path(tmp_path / "whole", whole.hashes[place]).unlink()
+            assert are_equal(weights(restored(whole)), weights(expected))
+            shutil.rmtree(tmp_path / "whole")
+
+
+def test_a_refit_from_the_cache_is_toward_the_dense_network(tmp_path: Path) -> None:
+    task = a_task(tmp_path / "networks", [TRAIN, PRUNE, REFIT, MORE], MLP)
+    dense = weights(restored(task, 1))
+    refitted = weights(restored(task, 3))
+    state = restored(task)
+    assert weights_path(task.networks, task.hashes[2]).exists()
+    assert all(value.equal(dense[key]) for key, value in state.reference.items())
+    assert not state.reference["layers.linear_2.weight"].equal(refitted["layers.linear_2.weight"])
+
+
+def test_a_refit_is_no_training_though_its_weights_are_kept(tmp_path: Path) -> None:
+    task = a_task(tmp_path / "networks", [TRAIN, PRUNE, REFIT, MORE, REFIT], MLP)
+    assert perform(task).trained == (task.hashes[0],)
+    assert {path.stem for path in task.networks.iterdir()} == {task.hashes[place] for place in (0, 2, 4)}
+
+
+@pytest.mark.parametrize(
+    "opening",
+    [
+        [PRUNE | {"criterion": "random"}],
+        [PRUNE, REFIT],
+        [UNITS, to("fresh")],
+        [UNITS | {"criterion": "random"}, MORE],
+    ],
+)
+@pytest.mark.parametrize(
+    "words", [{}, {"ramp": {"kind": "weight", "rate": 0.5, "every": 4, "criterion": "random"}}]
+)
+def test_a_rewind_to_a_step_knows_what_came_before_the_first_training(
+    opening: list[dict[str, Any]], words: dict[str, Any], tmp_path: Path
+) -> None:
+    """A training in two halves: the rewound network resumes as if nothing had been between."""
+    train = TRAIN | {"optimizer": SGD} | words
+    once = restored(a_task(tmp_path / "a", [*opening, train], MLP))
+    again = restored(a_task(tmp_path / "b", [*opening, train, to(13)], MLP))
+    fresh = restored(a_task(tmp_path / "b", opening, MLP))
+    stage = TrainStage.model_validate(train)
+    halfway = TrainDojo(fresh.network, fresh.dataset, stage, 0, 0, fresh.pruned)
+    halfway.train(until=13)
+    fresh.network.set_masks(once.network.masks())
+    assert are_equal(weights(again), weights(fresh))
