@@ -20,7 +20,7 @@ schema: .venv/ready
 	$(BIN)/python -m helpers.config
 
 readme: .venv/ready
-	$(BIN)/python -m helpers.report
+	$(BIN)/python -m helpers.readme
 
 benchmark: .venv/ready
 	$(BIN)/python -m benchmarks.training_step

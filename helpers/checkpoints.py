@@ -73,7 +73,7 @@ def from_checkpoint(checkpoint: dict[str, Any], net: NetConfig, dataset: Dataset
     # One that was added since has its default: older checkpoints stay good.
     for key in checkpoint["scalars"].keys() & set(SCALARS):
         setattr(state, key, checkpoint["scalars"][key])
-    state.reference = learned(network)
+    state.reference = state.unpruned = learned(network)
     return state
 
 

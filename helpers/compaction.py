@@ -169,7 +169,7 @@ def compact(network: MaskedBodyBuilder) -> MaskedBodyBuilder:
 
 
 def _constant_inputs(network: MaskedBodyBuilder) -> dict[str, Tensor]:
-    """What each layer with weights is given for a black image: for what no input reaches, always the same.
+    """What each layer with weights is given for zeros: for what no input reaches, always the same.
 
     [in] for linear layers, [in, height, width] for convolutions.
     """

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t
 
-from .plots import dense_rows, mean_interval
+from .errors import UserError
+from .plots import mean_interval
 
 MARGIN = 0.001
 """Accuracies this close count as equal: 0.1 points, ten of 10,000 test images."""
@@ -18,15 +19,27 @@ def arm_rows(log: Any) -> pd.DataFrame:
     """The last row of every run, with `kind`, `target` (nominal sparsity) and `difference`.
 
     `difference` is paired by seed: this run's test accuracy less that of the dense network it came
-    from. An arm without the axis `kind` but with a sparsity removes units; one with neither has kind "".
+    from. Without an axis `kind`, the realised shares tell it; without a sparsity it is "".
     """
-    rows = log.final()
-    dense = dense_rows(log).set_index("seed")["test_accuracy"]
+    rows, results = log.final(), log.results
+    first = results[results["type"] == "train"].sort_values("stage").drop_duplicates("run").set_index("run")
+    rows["difference"] = rows["test_accuracy"] - rows["run"].map(first["test_accuracy"])
     rows["target"] = rows["sweep.sparsity"].astype(float) if "sweep.sparsity" in rows else np.nan
-    kind = rows["sweep.kind"] if "sweep.kind" in rows else pd.Series(None, index=rows.index, dtype=object)
-    rows["kind"] = kind.where(kind.notna(), np.where(rows["target"].notna(), "unit", ""))
-    rows["difference"] = rows["test_accuracy"] - rows["seed"].map(dense)
+    given = rows["sweep.kind"] if "sweep.kind" in rows else pd.Series(None, index=rows.index, dtype=object)
+    realised = [
+        _kind(*row) for row in rows[["target", "unit_sparsity", "filter_sparsity"]].itertuples(index=False)
+    ]
+    rows["kind"] = given.where(given.notna(), realised)
     return rows
+
+
+def _kind(target: float, units: float, filters: float) -> str:
+    """What was pruned to this share, by the realised shares of units and filters; "" without a target."""
+    if pd.isna(target):
+        return ""
+    near = {"unit": abs(units - target), "filter": abs(filters - target)}
+    kind = min(near, key=near.get)
+    return kind if near[kind] < 0.02 else "weight"
 
 
 def arm_table(log: Any) -> pd.DataFrame:
@@ -64,6 +77,9 @@ def verdict(low: float, high: float) -> str:
 
 def paired_difference(rows: pd.DataFrame, one: str, other: str, by: list[str]) -> pd.DataFrame:
     """Accuracy of arm `one` less that of arm `other`, paired by seed: columns by…, mean, low, high, n."""
+    missing = {one, other} - set(rows["arm"])
+    if missing:
+        raise UserError(f"expected the arms {one} and {other}, found no {', '.join(sorted(missing))}")
     wide = rows[rows["status"].eq("ok")].pivot_table(
         index=[*by, "seed"], columns="arm", values="test_accuracy"
     )

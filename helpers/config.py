@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from .config_parts import Adam, Constant, Count, DataConfig, NetConfig, Optimizer, Schedule, Share, Vocabulary
 
@@ -136,7 +136,7 @@ class Ramp(PruneWords):
 
 
 class RefitStage(StageBase):
-    """Closed-form repair toward the dense network on unlabelled training images, layer by layer."""
+    """Closed-form repair toward the network as the last training left it, layer by layer, without labels."""
 
     type: Literal["refit"]
     mode: Literal["bias", "rescale", "full"] = Field(
@@ -162,8 +162,15 @@ class RewindStage(StageBase):
     type: Literal["rewind"]
     to: Literal["init", "fresh"] | RewindStep = Field(
         description="The initial weights, a fresh draw of them, or {'step': k} of the first train stage, "
-        "whose schedule and data order the next train stage then resumes."
+        "in whose data order the next train stage then goes on, from step k of its own schedule."
     )
+
+    @field_validator("to", mode="before")
+    @classmethod
+    def _is_a_point(cls, to: Any) -> Any:
+        if not isinstance(to, str | dict | RewindStep):
+            raise ValueError(f"expected 'init', 'fresh' or {{'step': k}}, found {json.dumps(to)}")
+        return to
 
 
 class CompactStage(StageBase):

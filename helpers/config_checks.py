@@ -1,6 +1,6 @@
 """Mistakes between valid fields of a config: shapes that do not fit, stages that cannot act."""
 
-from .config import PruneAmount, PruneWords, Ramp, RewindStep, Sentence, TrainStage
+from .config import PruneAmount, PruneWords, Ramp, RefitStage, RewindStep, Sentence, TrainStage
 from .config_errors import nearest
 from .config_parts import DATASETS
 from .sentence import Loc, Step, expand_repeats, prune_words, ramp_events, step_count
@@ -65,10 +65,15 @@ def cross_mistakes(sentence: Sentence) -> list[tuple[Loc, str]]:
             mistakes += [
                 ((*step.loc, *where), text) for where, text in _train_mistakes(step.stage, images, normalised)
             ]
-        elif step.stage.type == "refit" and step.stage.samples > images:
+        elif step.stage.type == "refit" and _reads_too_many(step.stage, images):
             text = f"expected at most the {images} training images, found {step.stage.samples}"
             mistakes.append(((*step.loc, "samples"), text))
     return list(dict.fromkeys(mistakes + _order_mistakes(steps, images)))
+
+
+def _reads_too_many(stage: PruneWords | RefitStage, images: int) -> bool:
+    """Whether the config asks for more training images than there are; a default takes what there is."""
+    return "samples" in stage.model_fields_set and stage.samples > images
 
 
 def _train_mistakes(stage: TrainStage, images: int, normalised: bool) -> list[tuple[Loc, str]]:
@@ -77,9 +82,10 @@ def _train_mistakes(stage: TrainStage, images: int, normalised: bool) -> list[tu
         text = f"expected a last batch of more than one image for batch_norm; {images} images leave one"
         return [(("batch_size",), text)]
     steps = step_count(stage, images)
-    if stage.ramp is not None and steps and not ramp_events(stage.ramp, steps):
-        most = min(int(stage.ramp.end * steps), steps - 1)
+    if stage.ramp is not None and not ramp_events(stage.ramp, steps):
+        most = min(int(stage.ramp.end * steps + 1e-9), steps - 1)
         text = f"expected at most {most}, or nothing is pruned in {steps} steps; found {stage.ramp.every}"
+        text = text if most > 0 else f"nothing is pruned in so few steps ({steps}); train longer"
         return [(("ramp", "every"), text)]
     return []
 
@@ -97,6 +103,10 @@ def _order_mistakes(steps: list[Step], images: int) -> list[tuple[Loc, str]]:
             if resumed is not None and resumed >= count:
                 text = f"expected more than the {resumed} steps of the rewind before it, found {count}"
                 mistakes.append(((*step.loc, "epochs" if stage.steps is None else "steps"), text))
+            last = ramp_events(stage.ramp, count) * stage.ramp.every if stage.ramp else 0
+            if resumed is not None and 0 < last < resumed:
+                text = f"the rewind before it enters at step {resumed}, when this ramp is over"
+                mistakes.append(((*step.loc, "ramp", "end"), text))
             first, compacted_since_train, resumed = first or stage, False, None
         elif stage.type == "compact":
             compacted = compacted_since_train = True
@@ -140,7 +150,7 @@ def _prune_mistakes(
     if stage.criterion == "apoz" and any(_activation(sentence, name) != "relu" for name in names):
         text = "'apoz' counts activations that are exactly 0: it needs the activation 'relu'"
         mistakes.append((("criterion",), text))
-    if stage.samples > images and "samples" in stage.model_fields_set:
+    if _reads_too_many(stage, images):
         text = f"expected at most the {images} training images, found {stage.samples}"
         mistakes.append((("samples",), text))
     if stage.kind == "filter" and not any(layer.type == "conv2d" for layer in sentence.net.layers):

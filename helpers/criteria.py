@@ -82,7 +82,10 @@ def in_out(scene: Scene) -> Scores:
 
 
 def wanda(scene: Scene) -> Scores:
-    """|w|·‖x‖, the norm of its input over the images (Sun et al. 2023, section 3), ranked in a layer."""
+    """|w|·‖x‖, the norm of its input over the images (Sun et al. 2023).
+
+    There the weights of one output are ranked; here those of a layer or of all, as `scope` says.
+    """
     _, squares = _input_moments(scene, {name: scene.layer(name) for name in scene.names})
     return {
         name: weight.abs() * _along_inputs(squares[name].sqrt(), weight)
@@ -94,7 +97,7 @@ def contribution(scene: Scene) -> Scores:
     """How far it moves the next pre-activations: their mean does not count, a bias can take that over.
 
     Weights: |w| × spread (standard deviation) of its input. Units and filters: spread of the
-    activation × norm of the weights that read it, as in FLAP (An et al. 2024, section 3.2).
+    activation × norm of the weights that read it, as in FLAP (An et al. 2024).
     """
     readers = {
         name: name if scene.kind == "weight" else scene.network.reader(name)[0] for name in scene.names
@@ -111,7 +114,7 @@ def contribution(scene: Scene) -> Scores:
 
 
 def apoz(scene: Scene) -> Scores:
-    """Share of a unit's or filter's activations that are not 0: one less APoZ (Hu et al. 2016, section 2)."""
+    """Share of a unit's or filter's activations that are not 0: one less APoZ (Hu et al. 2016)."""
     counts = dict.fromkeys(scene.names, 0.0)
     with _watch(scene.network.activated(scene.names)) as seen, torch.inference_mode():
         for images, _ in scene.batches():
@@ -126,7 +129,7 @@ def taylor(scene: Scene) -> Scores:
 
     Weights: |w·∂L/∂w|, L being the mean loss (SNIP, Lee et al. 2019, section 4). Units and filters: mean
     over the images of |a·∂L/∂a|, summed over places before the modulus, L2-normalised by layer
-    (Molchanov et al. 2017, section 2.2).
+    (Molchanov et al. 2017).
     """
     if scene.kind == "weight":
         gradients = _loss_gradients(scene)

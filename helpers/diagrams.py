@@ -101,7 +101,7 @@ def _draw_box(ax: Axes, left: float, half: float, box: dict) -> None:
 def overview_viz(logs: dict[str, Any], recovered: dict[str, Any] | None = None) -> Figure:
     """The one-page summary (A4, landscape): architecture, learning and pruning curves, a column a log.
 
-    `recovered`: by the same key, a log of recovery, whose best arms are drawn beside the one-shot curves.
+    `recovered`: by the same key, a log of recovery, two of whose arms are drawn beside the one-shot curves.
     """
     ratios = {
         "height_ratios": (0.8, 1, 1.25),

@@ -192,6 +192,9 @@ class _Draft:
                     for index in range(len(changes["then"])):
                         moved["stages", len(before) + index] = ("arms", arm, "then", index)
                     variant["stages"] = before + changes["then"]
+                else:
+                    text = f"expected 'stages' to be a list, found {short(before)}: write the stages out"
+                    self._mistake(("arms", arm, "then"), text, {}, {})
             seeds = self._seeds(variant.pop("seeds", [0]), moved)
             holes = list(_holes(variant, ()))
             mentioned |= {axis for _, axis in holes}

@@ -1,5 +1,6 @@
 """What is recorded of a stage's result: one row, and small arrays from which figures can be drawn."""
 
+import itertools
 import math
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .body_builder import Select
 from .compaction import alive_units, effective_cost
 from .data import Dataset
 from .masked_body_builder import MaskedBodyBuilder
@@ -54,14 +56,14 @@ def _arrays(network: MaskedBodyBuilder, dataset: Dataset, predictions: Tensor) -
     labels = dataset.test.labels.cpu()
     wrong = (predictions != labels).nonzero().flatten()[:WRONG_SAMPLES]
     pairs = (labels * dataset.classes + predictions).bincount(minlength=dataset.classes**2)
-    layers = network.weighted()
+    layers, alive = network.weighted(), alive_units(network)
     arrays = {
         "confusion": pairs.view(dataset.classes, -1).to(torch.int32).numpy(),
         "wrong_index": wrong.to(torch.int32).numpy(),
         "wrong_prediction": predictions[wrong].to(torch.int8).numpy(),
         "layer_names": np.array([name.encode() for name in layers]),
         "keep_by_layer": np.array(list(network.keep_rates().values())),
-        "alive_by_layer": np.array([int(alive_units(network)[name][1].sum()) for name in layers], np.int32),
+        "alive_by_layer": np.array([int(alive[name][1].sum()) for name in layers], np.int32),
         "weight_histogram": np.stack([_histogram(layer) for layer in layers.values()]),
         "histogram_edges": HISTOGRAM_EDGES,
     }
@@ -77,7 +79,8 @@ def _input_map(network: MaskedBodyBuilder, first: torch.nn.Module) -> Tensor | N
     """Share of first-layer weights that each pixel keeps, [C, H, W]; None where the layer reads no pixels."""
     shape = network.shapes[0].input_shape
     pixels, units = torch.zeros(math.prod(shape)), network.full[next(iter(network.weighted()))].units
-    selects = [module.index for name, module in network.layers.items() if name.startswith("select_")]
+    before = itertools.takewhile(lambda item: item[1] is not first, network.layers.items())
+    selects = [module.index for _, module in before if isinstance(module, Select)]
     index = (
         selects[0].cpu() if selects and len(selects[0]) == first.in_features else torch.arange(len(pixels))
     )

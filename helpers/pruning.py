@@ -56,7 +56,8 @@ def prune(
     """
     groups = groups if groups is not None else prune_groups(network, words)
     names = [name for group in groups for name in group.names]
-    masks, scores, warnings = network.masks(), _scores(network, words, names, generator, images), []
+    masks, before = network.masks(), network.masks()
+    scores, warnings = _scores(network, words, names, generator, images), []
     for group in groups:
         kept = [_of_kind(masks[name], words.kind).flatten() for name in group.names]
         flat = torch.cat([scores[name].flatten() for name in group.names])
@@ -72,12 +73,18 @@ def prune(
                 new = _shuffled(new, masks[name], words.kind, generator)
             masks[name] = _with(masks[name], words.kind, new)
     if words.criterion == "shuffle" and reference is not None:
-        with torch.no_grad():
-            for name, layer in network.weighted().items():
-                layer.weight.copy_(reference[f"layers.{name}.weight"])
-                layer.bias.copy_(reference[f"layers.{name}.bias"])
+        _revive(network, before, reference)
     network.set_masks(masks)
     return warnings
+
+
+@torch.no_grad()
+def _revive(network: MaskedBodyBuilder, before: dict[str, LayerMask], reference: dict[str, Tensor]) -> None:
+    """Give what is pruned now its value in the reference; the new masks decide what of it stays."""
+    for name, layer in network.weighted().items():
+        mask = before[name]
+        layer.weight.copy_(torch.where(mask.weight, layer.weight, reference[f"layers.{name}.weight"]))
+        layer.bias.copy_(torch.where(mask.unit, layer.bias, reference[f"layers.{name}.bias"]))
 
 
 def _scores(

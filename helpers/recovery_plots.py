@@ -35,6 +35,14 @@ ARM_STYLES = {
 }
 """An arm's colour (Okabe–Ito), marker, and name in legends."""
 
+OTHER_STYLES = (("#F0E442", "h"), ("#0072B2", "p"), ("#D55E00", "8"), ("#009E73", ">"), ("#CC79A7", "<"))
+
+
+def arm_style(arm: str) -> tuple[str, str, str]:
+    """Colour, marker and name of an arm; one of your own gets some, and keeps its name."""
+    return ARM_STYLES.get(arm) or (*OTHER_STYLES[sum(arm.encode()) % len(OTHER_STYLES)], arm)
+
+
 UNTRAINED = ("oneshot", "bias", "rescale", "refit", "iterative_refit")
 """Arms without a gradient step after the dense training."""
 
@@ -80,7 +88,7 @@ def draw_arms(
         drawn = table[(table["arm"] == arm) & (table["n"] > 0)].sort_values(x)
         if drawn.empty:
             continue
-        colour, marker, name = ARM_STYLES[arm]
+        colour, marker, name = arm_style(arm)
         ax.plot(drawn[x], 100 * drawn["mean"], line, marker=marker, color=colour, label=name + suffix)
         ax.fill_between(
             drawn[x], 100 * drawn["low"], 100 * drawn["high"], color=colour, alpha=0.15, linewidth=0
@@ -103,7 +111,7 @@ def recovery_curves(log: Any) -> Figure:
     table = arm_table(log)
     table["left"] = 1 - table["target"]
     fig, axes = plt.subplots(2, 2, figsize=(8.6, 7.4), sharey="row")
-    retrained = [arm for arm in ARM_STYLES if arm not in UNTRAINED]
+    retrained = [arm for arm in table["arm"].unique() if arm not in UNTRAINED]
     for column, kind in enumerate(("weight", "unit")):
         of_kind = table[table["kind"] == kind]
         for row, arms in enumerate((UNTRAINED, retrained)):
@@ -116,7 +124,7 @@ def recovery_curves(log: Any) -> Figure:
             ax.set_title(f"{kind}s, {'no gradient step after pruning' if row == 0 else 'retrained'}")
     longer = table[table["arm"] == "dense_long"]
     if len(longer):
-        colour, marker, name = ARM_STYLES["dense_long"]
+        colour, marker, name = arm_style("dense_long")
         for ax in axes[1]:
             ax.plot(
                 table["left"].max(), 100 * longer["mean"], marker, color=colour, label=name, linestyle="none"
@@ -150,21 +158,27 @@ def compute_curves(log: Any, untrained: str = "iterative_refit", retrained: str 
         error_scale(ax, 50, 99.3)
     ax = axes[2]
     draw_dense(ax, log)
-    for kind, target, fill in (("weight", 0.99, "full"), ("unit", 0.95, "none")):
-        chosen = table[(table["kind"] == kind) & np.isclose(table["target"], target)]
-        for arm, row in chosen.set_index("arm").iterrows():
-            colour, marker, name = ARM_STYLES[arm]
+    dense = dense_rows(log)["train_flops"].mean()
+    titles = []
+    for kind, wanted, fill in (("weight", 0.99, "full"), ("unit", 0.95, "none")):
+        of_kind = table[table["kind"] == kind]
+        target = min(of_kind["target"].unique(), key=lambda share: abs(share - wanted))
+        titles.append(f"{'filled' if fill == 'full' else 'hollow'}: {100 * target:g} % of {kind}s")
+        for arm, row in of_kind[np.isclose(of_kind["target"], target)].set_index("arm").iterrows():
+            colour, marker, name = arm_style(arm)
             style = {"color": colour, "fillstyle": fill, "linestyle": "none", "markersize": 6}
-            ax.plot(row["train_flops"], 100 * row["mean"], marker, **style)
+            # A small dense network needs no large one before it.
+            x = row["train_flops"] / dense - arm.startswith("small_dense")
+            ax.plot(x, 100 * row["mean"], marker, **style)
             ax.annotate(
                 name,
-                (row["train_flops"], 100 * row["mean"]),
+                (x, 100 * row["mean"]),
                 (5, -2),
                 textcoords="offset points",
                 fontsize=5.5,
             )
-    ax.set(xscale="log", xlabel="training compute, the dense base's included (FLOP)")
-    ax.set_title("filled: 99 % of weights; hollow: 95 % of units")
+    ax.set_xlabel("all compute so far, as a multiple of the dense training's")
+    ax.set_title(", ".join(titles))
     error_scale(ax, 8, 99.3)
     return finish(fig, [log], seeds_note([table]), axes=axes[:2])
 
@@ -195,9 +209,9 @@ def error_panel(ax: Axes, log: Any, table: pd.DataFrame, published: pd.DataFrame
     ax.axhline(100 - 100 * dense["mean"], color="0.35", linewidth=1, label="dense")
     if dense["n"] > 1:
         ax.axhspan(100 - 100 * dense["low"], 100 - 100 * dense["high"], color="0.35", alpha=0.2, linewidth=0)
-    for arm in [arm for arm in ARM_STYLES if arm in set(table["arm"])]:
+    for arm in table["arm"].unique():
         drawn = table[table["arm"] == arm].sort_values("left")
-        colour, marker, name = ARM_STYLES[arm]
+        colour, marker, name = arm_style(arm)
         error = 100 - 100 * drawn[["mean", "low", "high"]]
         ax.plot(drawn["left"], error["mean"], marker=marker, color=colour, label=name)
         ax.fill_between(drawn["left"], error["low"], error["high"], color=colour, alpha=0.15, linewidth=0)
@@ -245,7 +259,7 @@ def keep_panel(ax: Axes, log: Any, arm: str = "gradual") -> None:
     ax.set(
         yscale="log",
         ylabel="weights kept (%); whiskers: range over seeds",
-        title=f"what each layer keeps ({ARM_STYLES[arm][2]})",
+        title=f"what each layer keeps ({arm_style(arm)[2]})",
     )
     ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     ax.legend(loc="upper left")

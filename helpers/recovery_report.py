@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from .comparison import arm_table
-from .recovery_plots import ARM_STYLES
+from .comparison import arm_rows, arm_table, paired_difference
+from .recovery_plots import arm_style
 from .report import PUBLISHED, percent
 from .utils import Results
 
@@ -18,27 +18,43 @@ def recovery_table(log: Results, kind: str, arms: Sequence[str]) -> pd.DataFrame
         text=[percent(*row) for row in table[["mean", "low", "high"]].itertuples(index=False)]
     )
     wide = table.pivot(index="target", columns="arm", values="text")
-    wide = wide[[arm for arm in arms if arm in wide]].rename(columns=lambda arm: ARM_STYLES[arm][2])
+    wide = wide[[arm for arm in arms if arm in wide]].rename(columns=lambda arm: arm_style(arm)[2])
     wide.index = pd.Index([f"{100 * sparsity:g} %" for sparsity in wide.index], name=f"{kind}s pruned")
     return wide.rename_axis(columns=None)
 
 
 def verdict_table(log: Results, arms: Sequence[str]) -> pd.DataFrame:
-    """A row an arm, kind and sparsity: accuracy, paired difference to the dense base, and what that says."""
+    """A row an arm, kind and sparsity: accuracy, paired difference to the dense base, and what that says.
+
+    Intervals are of 95 % each, not corrected for the number of rows.
+    """
     table = arm_table(log)
     table = table[table["arm"].isin(arms)]
     columns = ["difference", "difference_low", "difference_high"]
+    longer = [_against(log, row, "dense_long") for _, row in table.iterrows()]
     return pd.DataFrame(
         {
-            "arm": [ARM_STYLES[arm][2] for arm in table["arm"]],
+            "arm": [arm_style(arm)[2] for arm in table["arm"]],
             "pruned": [pruned(*row) for row in table[["kind", "target"]].itertuples(index=False)],
             "effective parameters": [f"{params:,.0f}" for params in table["params"]],
             "accuracy, %": [percent(*row) for row in table[["mean", "low", "high"]].itertuples(index=False)],
-            "less dense, points": [points(*row) for row in table[columns].itertuples(index=False)],
-            "seeds": table["n"].to_list(),
+            "difference to dense, points": [points(*row) for row in table[columns].itertuples(index=False)],
             "verdict": table["verdict"].to_list(),
+            "to dense trained longer, points": longer,
+            "seeds": table["n"].to_list(),
         }
     )
+
+
+def _against(log: Results, row: pd.Series, control: str) -> str:
+    """Paired difference of a row of `arm_table` to an arm without sparsities, in points; "" for itself."""
+    rows = arm_rows(log)
+    if row["arm"] == control or control not in set(rows["arm"]):
+        return ""
+    is_row = (rows["arm"] == row["arm"]) & (rows["kind"] == row["kind"]) & (rows["target"] == row["target"])
+    both = rows[is_row | (rows["arm"] == control)].assign(group="")
+    gap = paired_difference(both, row["arm"], control, ["group"]).iloc[0]
+    return points(gap["mean"], gap["low"], gap["high"])
 
 
 def pruned(kind: str, target: float) -> str:
@@ -80,7 +96,7 @@ def lenet_table(logs: dict[str, Results], arms: Sequence[str] = ("finetune", "gr
             "published error, %": f"{point['error_percent']:.2f}",
         }
         for arm in (arm for arm in arms if arm in found.index):
-            row[f"{ARM_STYLES[arm][2]}, error %"] = error(found.loc[arm])
+            row[f"{arm_style(arm)[2]}, error %"] = error(found.loc[arm])
         rows.append(row | {"seeds": found["n"].max()})
     return pd.DataFrame(rows).set_index("network")
 
@@ -96,7 +112,7 @@ def filter_table(log: Results) -> pd.DataFrame:
     table = table[table["arm"].str.startswith("filters_")]
     ours = [
         {
-            "network": ARM_STYLES[row["arm"]][2],
+            "network": arm_style(row["arm"])[2],
             "MACs": f"{row['macs']:,.0f}",
             "error, %": error(row),
             "seeds": row["n"],

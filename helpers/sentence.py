@@ -84,7 +84,7 @@ def step_count(stage: TrainStage, images: int) -> int:
 
 def ramp_events(ramp: Ramp, steps: int) -> int:
     """How often a ramp prunes in a stage of this many steps; at least one step follows the last time."""
-    return min(int(ramp.end * steps), steps - 1) // ramp.every
+    return max(0, min(int(ramp.end * steps + 1e-9), steps - 1)) // ramp.every
 
 
 def _with_prune_words(stage: Verb, changes: dict[str, Any]) -> Verb:

@@ -19,7 +19,10 @@ from .state import State, begin, learned
 from .train_dojo import TrainDojo
 
 PERSISTENT = ("train", "refit")
-"""Stages whose weights are kept on disk; the others are computed again in milliseconds."""
+"""Stages whose weights are kept on disk; the others are cheap to compute again."""
+
+SAME_LOGITS = 0.01
+"""Rounding changes a logit by far less than this."""
 
 
 def run_train(state: State, stage: TrainStage) -> None:
@@ -53,7 +56,7 @@ def run_train(state: State, stage: TrainStage) -> None:
     state.wall_s += progress.wall_s
     state.curves = progress.curves if progress.curves["step"] else {}
     state.status = "diverged" if progress.diverged else "ok"
-    state.reference = learned(state.network)
+    state.reference = state.unpruned = learned(state.network)
 
 
 def _dojo(state: State, stage: TrainStage) -> TrainDojo:
@@ -68,7 +71,7 @@ def _dojo(state: State, stage: TrainStage) -> TrainDojo:
 def run_prune(state: State, stage: PruneStage) -> None:
     """Scores, masks, zeros."""
     draws = generator(state.seed, "masks", state.pruned)
-    state.notes += prune(state.network, stage, draws, state.reference, state.dataset.train)
+    state.notes += prune(state.network, stage, draws, state.unpruned, state.dataset.train)
     state.pruned += 1
 
 
@@ -93,11 +96,12 @@ def run_rewind(state: State, stage: RewindStage) -> None:
             # Trained again rather than kept: no result's identity depends on what may be asked of it later.
             for before in state.opening:
                 act(again, before)
-            silent = state.first_train.model_copy(update={"log_every": None, "checkpoint_epochs": None})
+            silent = state.first_train.model_copy(update={"log_every": 2**62, "checkpoint_epochs": None})
             _dojo(again, silent).train(until=stage.to.step)
             state.resume_at = stage.to.step
         earlier = again.network
-    state.network.load_state_dict(learned(earlier), strict=False)
+    state.unpruned = learned(earlier)
+    state.network.load_state_dict(state.unpruned, strict=False)
     state.network.apply_masks()
 
 
@@ -105,6 +109,10 @@ def run_compact(state: State, stage: CompactStage) -> None:
     """A smaller network in its place."""
     small = compact(state.network)
     state.compact_difference = largest_difference(state.network, small, state.dataset.test.images)
+    if not state.compact_difference < SAME_LOGITS:
+        state.notes.append(
+            f"compact: a test logit changed by {state.compact_difference:.3g}: please report this"
+        )
     state.network = small
 
 

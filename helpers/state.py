@@ -22,7 +22,9 @@ class State:
     dataset: Dataset
     seed: int
     reference: dict[str, Tensor]
-    """Weights before the first prune since the last train: what refit fits to and shuffle brings back."""
+    """Weights as the last training left them: what refit fits to."""
+    unpruned: dict[str, Tensor]
+    """Weights of the last training or rewind, with nothing pruned since: what shuffle revives from."""
     first_train: TrainStage | None = None
     """The first training of the sentence: what a rewind to one of its steps repeats."""
     opening: list[Verb] = field(default_factory=list)
@@ -56,7 +58,7 @@ def begin(net: NetConfig, dataset: Dataset, seed: int) -> State:
     network = MaskedBodyBuilder(net, dataset.name, seed_for(seed, "init")).to(dataset.train.labels.device)
     if network.is_convolutional:
         network = network.to(memory_format=torch.channels_last)
-    return State(network, dataset, seed, learned(network))
+    return State(network, dataset, seed, learned(network), learned(network))
 
 
 def learned(network: MaskedBodyBuilder) -> dict[str, Tensor]:

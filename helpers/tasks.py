@@ -138,7 +138,7 @@ def restore(task: Task, until: int, say: Say, device: str) -> State:
             before = _kept_state(task, trained[-1], dataset, say) if trained else state
             found = found if before is not None else None
             if found is not None:
-                found.reference = before.reference
+                found.reference = found.unpruned = before.reference
         if found is not None:
             state, start = found, index + 1
             break

@@ -176,6 +176,8 @@ class TrainDojo:
                 if progress.step in (self.steps, until):
                     break
                 self._ramp()
+                if progress.diverged:
+                    return progress
                 factor = learning_rate_factor(self.stage.schedule, progress.step, self.steps)
                 self.optimizer.param_groups[0]["lr"] = lr = self.stage.optimizer.lr * factor
                 tally += self._step(batch)
@@ -226,7 +228,9 @@ class TrainDojo:
         if ramp is None or step == 0 or step % ramp.every:
             return
         events, event = ramp_events(ramp, self.steps), step // ramp.every
-        if event <= events:
+        if not all(layer.weight.isfinite().all() for layer in self.network.weighted().values()):
+            self.progress.diverged = True
+        elif event <= events:
             draws = generator(self.seed, "masks", self.pruned_before, event)
             self.warnings += prune(
                 self.network,

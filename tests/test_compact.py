@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from helpers.checkpoints import from_checkpoint, to_checkpoint
 from helpers.compaction import alive_units, compact, effective_cost, largest_difference
-from helpers.config import CompactStage
+from helpers.config import CompactStage, PruneStage, TrainStage
 from helpers.config_parts import NetConfig
 from helpers.data import Dataset
 from helpers.masked_body_builder import LayerMask, MaskedBodyBuilder
@@ -492,3 +492,20 @@ def test_a_difference_that_is_not_a_number_is_not_hidden_by_one_that_is(place):
     x = random(2000, 1, 28, 28)
     x[place] = torch.nan
     assert largest_difference(one, other, x) != largest_difference(one, other, x)
+
+
+@pytest.mark.parametrize("kind", ["unit", "filter"])
+def test_training_the_small_network_is_training_the_masked_one(digits: Dataset, kind: str):
+    """So fine-tuning after unit or filter pruning may run compacted: the same steps, up to rounding."""
+    net = {"layers": [conv(6, 5), {"type": "maxpool"}, FLATTEN, linear(20), linear()]}
+    masked = begin(NetConfig.model_validate(net), digits, seed=3)
+    prune = {"type": "prune", "kind": kind, "sparsity": 0.5}
+    train = {"type": "train", "steps": 20, "batch_size": 50, "optimizer": {"type": "adamw", "lr": 1e-3}}
+    act(masked, PruneStage.model_validate(prune))
+    small = copy.deepcopy(masked)
+    act(small, CompactStage(type="compact"))
+    for state in (masked, small):
+        act(state, TrainStage.model_validate(train))
+    assert small.network.is_compacted
+    assert largest_difference(masked.network, small.network, digits.test.images) < 1e-4
+    assert small.train_flops < masked.train_flops

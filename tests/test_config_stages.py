@@ -172,7 +172,6 @@ def test_the_command_line_ends_with_code_2_and_one_line_a_mistake(
         ([repeat(ramp(), REFIT)], {}),
         ([PRUNE, ramp(rate=0.1, sparsity=None)], {}),
         ([ramp(scope="global"), ramp(sparsity=0.1, scope="global")], {}),  # known only when it runs
-        ([TRAIN | {"epochs": 0, "ramp": RAMP}], {}),
         ([TRAIN, PRUNE | {"criterion": "wanda"}], {"data": {"dataset": "mnist", "train_size": 100}}),
     ],
 )

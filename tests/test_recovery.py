@@ -62,6 +62,8 @@ def make_log(arms: dict[str, tuple], seeds=range(5), profile="full", sparsities=
             common |= {"status": "ok", "epochs": 10.0, "train_flops": 1e12}
             left = 1 - (target or 0.9)
             base = {
+                "unit_sparsity": 0.0,
+                "filter_sparsity": 0.0,
                 "params": NET_PARAMS,
                 "macs": NET_PARAMS,
                 "sparsity_all": 0.0,
@@ -73,6 +75,8 @@ def make_log(arms: dict[str, tuple], seeds=range(5), profile="full", sparsities=
                 "macs": NET_PARAMS * left,
                 "sparsity_all": 1 - left,
                 "test_accuracy": dense[seed] - gap / 100 + random.normal(0, 0.0002),
+                "unit_sparsity": 0.0 if kind == "weight" else target or 0.0,
+                "filter_sparsity": 0.0,
                 "compact_difference": 1e-6 * (1 + seed),
             }
             rows.append(common | after | {"result": run, "stage": 1, "type": "compact"})
@@ -170,7 +174,7 @@ def test_tables_say_percent_points_and_verdicts():
         "99 % of weights",
         "",
     ]
-    assert verdicts["less dense, points"].iloc[-1].startswith("+0.3")
+    assert verdicts["difference to dense, points"].iloc[-1].startswith("+0.3")
     assert list(verdicts["verdict"]) == ["matches"] * 4 + ["better"]
 
 

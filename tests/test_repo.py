@@ -13,7 +13,7 @@ import pytest
 from helpers.expansion import load_config
 from helpers.logger import read_log
 from helpers.planning import ROOT
-from helpers.report import BLOCK, README, readme_tables, with_tables
+from helpers.readme import BLOCK, README, readme_tables, with_tables
 
 NOTEBOOK = ROOT / "prune_playground.ipynb"
 CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.json") if path.name != "schema.json")
