@@ -121,7 +121,9 @@ def recovery_curves(log: Any) -> Figure:
             error_scale(ax, *((8, 99.3) if row == 0 else (70, 99.3)))
             share_axis(ax, of_kind["left"].dropna(), f"{kind}s pruned (%)")
             ax.tick_params(labelleft=True)
-            ax.set_title(f"{kind}s, {'no gradient step after pruning' if row == 0 else 'retrained'}")
+            ax.set_title(
+                f"{kind}s, {'no gradient step after pruning' if row == 0 else 'retrained (above 70 %)'}"
+            )
     longer = table[table["arm"] == "dense_long"]
     if len(longer):
         colour, marker, name = arm_style("dense_long")

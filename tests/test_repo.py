@@ -58,8 +58,8 @@ def test_the_notebook_is_committed_executed_from_a_clean_kernel():
     outputs = [output for cell in cells for output in cell["outputs"]]
     assert not [output for output in outputs if output["output_type"] == "error"]
     printed = "".join(output.get("text", "") for output in outputs)
-    for config in ("mlp_oneshot", "lenet5_oneshot", "cnn8_oneshot"):
-        assert re.search(rf"{config} \(full\): \d+ runs, \d+ loaded, 0 computed", printed)
+    for path in CONFIGS:
+        assert re.search(rf"{path.stem} \(full\): \d+ runs, \d+ loaded, 0 computed", printed)
 
 
 def test_notebook_cells_are_short_and_define_nothing():
@@ -81,7 +81,7 @@ def test_run_all_in_a_fresh_clone_loads_everything(tmp_path):
     counts = re.findall(r"(\d+) runs, (\d+) loaded, 0 computed", done.stdout)
     assert counts
     assert all(runs == loaded for runs, loaded in counts)
-    for figure in ("base_learning_curves", "prune_mlp", "prune_cnn", "overview_viz"):
+    for figure in {path.stem for path in (ROOT / "figures").glob("*.png")}:
         assert (tmp_path / "figures" / f"{figure}.png").exists()
         assert (tmp_path / "figures" / f"{figure}.pdf").exists()
 
