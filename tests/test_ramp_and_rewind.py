@@ -510,42 +510,30 @@ def test_a_rewind_to_a_step_knows_what_came_before_the_first_training(
     assert are_equal(weights(again), weights(fresh))
 
 
-def sentence_state(net: dict, digits: Dataset, *stages: dict[str, Any]) -> State:
-    """Where a sentence of these stages leads."""
-    state = begin(NetConfig.model_validate(net), digits, seed=2)
-    for words in stages:
-        act(state, TypeAdapter(Stage).validate_python(words))
-    return state
-
-
-def test_what_shuffle_revives_after_a_rewind_is_the_rewound_weight(digits: Dataset) -> None:
+def test_what_shuffle_revives_after_a_rewind_is_the_rewound_weight(start: Callable[..., State]) -> None:
     """The lottery ticket's control: a random mask of equal counts over the initial weights."""
-    state = sentence_state(MLP, digits, TRAIN, PRUNE, to("init"), SHUFFLE)
-    start = begin(NetConfig.model_validate(MLP), digits, seed=2).network
-    for name, layer in state.network.weighted().items():
-        assert torch.equal(layer.weight, start.layers[name].weight * layer.weight_mask)
+    initial = start().network
+    for name, layer in start(TRAIN, PRUNE, to("init"), SHUFFLE).network.weighted().items():
+        assert torch.equal(layer.weight, initial.layers[name].weight * layer.weight_mask)
 
 
-def test_what_shuffle_keeps_after_a_refit_is_the_fitted_weight(digits: Dataset) -> None:
-    fitted = sentence_state(MLP, digits, TRAIN, PRUNE, REFIT).network
-    shuffled = sentence_state(MLP, digits, TRAIN, PRUNE, REFIT, SHUFFLE).network
+def test_what_shuffle_keeps_after_a_refit_is_the_fitted_weight(start: Callable[..., State]) -> None:
+    fitted = start(TRAIN, PRUNE, REFIT).network
+    shuffled = start(TRAIN, PRUNE, REFIT, SHUFFLE).network
     for name, layer in shuffled.weighted().items():
         both = layer.weight_mask & fitted.layers[name].weight_mask
         assert torch.equal(layer.weight[both], fitted.layers[name].weight[both])
 
 
-def test_a_training_that_diverges_before_its_ramp_prunes_is_diverged_and_no_bad_input(
-    digits: Dataset,
-) -> None:
+def test_a_training_that_diverges_before_its_ramp_prunes_is_no_bad_input(start: Callable[..., State]) -> None:
     wild = TRAIN | {"optimizer": {"type": "sgd", "lr": 1e30}, "ramp": RAMP, "log_every": 1000}
-    assert sentence_state(MLP, digits, wild).status == "diverged"
+    network = begin(NetConfig.model_validate(MLP), start().dataset, 0)
+    act(network, TypeAdapter(Stage).validate_python(wild))
+    assert network.status == "diverged"
 
 
 def test_a_ramp_that_is_over_where_the_rewind_enters_is_a_mistake() -> None:
-    words = {
-        "data": DATA,
-        "net": MLP,
-        "stages": [TRAIN, PRUNE, to(20), TRAIN | {"ramp": RAMP | {"end": 0.5}}],
-    }
+    late = TRAIN | {"ramp": RAMP | {"end": 0.5}}
+    words = {"data": DATA, "net": MLP, "stages": [TRAIN, PRUNE, to(20), late]}
     found = cross_mistakes(Sentence.model_validate(words))
     assert [(place, "step 20" in text) for place, text in found] == [(("stages", 3, "ramp", "end"), True)]
