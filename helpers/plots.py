@@ -294,7 +294,7 @@ def finish(fig: Figure, logs: Iterable, note: str, title: str = "", axes: Iterab
     pairs = [zip(*ax.get_legend_handles_labels(), strict=True) for ax in axes]
     handles = {label: handle for pair in pairs for handle, label in pair}
     if handles:
-        n_columns = len(handles) if len(handles) <= 4 else math.ceil(len(handles) / 2)
+        n_columns = len(handles) if len(handles) <= 4 else min(4, math.ceil(len(handles) / 2))
         place = {"loc": "outside lower center", "ncols": n_columns, "title": note, "title_fontsize": 7.5}
         fig.legend(handles.values(), handles.keys(), **place)
     else:

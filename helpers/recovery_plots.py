@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from .comparison import arm_table
-from .plots import compact_number, dense_rows, finish, mean_interval, seeds_note, styled
+from .plots import KINDS, compact_number, dense_rows, finish, mean_interval, seeds_note, styled
 
 ARM_STYLES = {
     "oneshot": ("#999999", "x", "one-shot"),
@@ -76,8 +76,13 @@ def draw_dense(ax: Axes, log: Any, axis: str = "y") -> None:
     if axis == "x":
         return
     text = f"dense {100 * dense['mean']:.2f} %"
-    place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "bottom"}
-    ax.annotate(text, (0.01, 100 * dense["mean"]), (0, 2), color="0.35", fontsize=7.5, **place)
+    place = {
+        "xycoords": ("axes fraction", "data"),
+        "textcoords": "offset points",
+        "ha": "right",
+        "va": "bottom",
+    }
+    ax.annotate(text, (0.99, 100 * dense["mean"]), (0, 2), color="0.35", fontsize=7.5, **place)
 
 
 def draw_arms(
@@ -134,12 +139,18 @@ def recovery_curves(log: Any) -> Figure:
     return finish(fig, [log], seeds_note([table]), axes=axes.flatten())
 
 
-def recovery_lines(ax: Axes, log: Any, arms: Sequence[str] = ("iterative_refit", "gradual")) -> None:
+LINE_COLOURS = {"iterative_refit": "#CC79A7", "gradual": "#000000"}
+"""Where an arm has to stand out among the colours of weights and units."""
+
+
+def recovery_lines(ax: Axes, log: Any) -> None:
     """Draws what repair and retraining reach, over the share left, onto a panel of one-shot curves."""
     table = arm_table(log)
-    table["left"] = 1 - table["target"]
-    for kind, line in (("weight", "-"), ("unit", "--")):
-        draw_arms(ax, table[table["kind"] == kind], arms, "left", line, f", {kind}s")
+    for arm, colour in LINE_COLOURS.items():
+        for kind, line in (("weight", "-"), ("unit", "--")):
+            drawn = table[(table["kind"] == kind) & (table["arm"] == arm)].sort_values("target")
+            style = {"color": colour, "marker": KINDS[kind][1], "label": f"{kind}, {arm_style(arm)[2]}"}
+            ax.plot(1 - drawn["target"], 100 * drawn["mean"], line, **style)
 
 
 @styled
@@ -171,17 +182,13 @@ def compute_curves(log: Any, untrained: str = "iterative_refit", retrained: str 
             style = {"color": colour, "fillstyle": fill, "linestyle": "none", "markersize": 6}
             # A small dense network needs no large one before it.
             x = row["train_flops"] / dense - arm.startswith("small_dense")
-            ax.plot(x, 100 * row["mean"], marker, **style)
-            ax.annotate(
-                name,
-                (x, 100 * row["mean"]),
-                (5, -2),
-                textcoords="offset points",
-                fontsize=5.5,
-            )
-    ax.set_xlabel("all compute so far, as a multiple of the dense training's")
-    ax.set_title(", ".join(titles))
-    error_scale(ax, 8, 99.3)
+            if row["mean"] > 0.85:
+                ax.plot(x, 100 * row["mean"], marker, label=name, **style)
+    ax.set_xlabel("compute so far (dense training = 1)")
+    ax.set_title(f"{', '.join(titles)} (above 85 %)", fontsize=8.5)
+    handles = dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
+    ax.legend(handles.values(), handles.keys(), loc="lower left", fontsize=6.5)
+    error_scale(ax, 85, 99.3)
     return finish(fig, [log], seeds_note([table]), axes=axes[:2])
 
 
