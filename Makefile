@@ -24,6 +24,7 @@ readme: .venv/ready
 
 benchmark: .venv/ready
 	$(BIN)/python -m benchmarks.training_step
+	$(BIN)/python -m benchmarks.engine
 
 .venv/ready: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

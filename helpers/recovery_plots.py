@@ -23,14 +23,14 @@ ARM_STYLES = {
     "refit_finetune": ("#56B4E9", "P", "refit, then fine-tuned"),
     "iterative": ("#CC79A7", "D", "iterative"),
     "gradual": ("#D55E00", "o", "gradual"),
-    "random_finetune": ("#999999", "x", "random, fine-tuned"),
+    "random_finetune": ("#555555", "+", "random, fine-tuned"),
     "small_dense": ("#009E73", "^", "small dense, from scratch"),
     "small_dense_long": ("#009E73", "v", "small dense, trained longer"),
     "dense_long": ("#000000", "*", "dense, trained longer"),
     "filters_refit": ("#56B4E9", "s", "filters and units, refit"),
     "filters_finetune": ("#E69F00", "s", "filters and units, fine-tuned"),
     "filters_refit_finetune": ("#56B4E9", "P", "filters and units, refit, then fine-tuned"),
-    "filters_random": ("#999999", "x", "random filters and units, fine-tuned"),
+    "filters_random": ("#555555", "+", "random filters and units, fine-tuned"),
     "filters_small_dense": ("#009E73", "^", "small dense, from scratch"),
 }
 """An arm's colour (Okabe–Ito), marker, and name in legends."""
@@ -271,8 +271,8 @@ def keep_panel(ax: Axes, log: Any, arm: str = "gradual") -> None:
         title=f"what each layer keeps ({arm_style(arm)[2]})",
     )
     ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
-    ax.legend(loc="upper left")
-    ax.margins(y=0.2)
+    ax.legend(loc="upper right")
+    ax.margins(y=0.3)
 
 
 CRITERIA_STYLES = {"prune": ("one-shot", "x", "#999999"), "refit": ("after refit", "o", "#0072B2")}

@@ -83,7 +83,11 @@ NETWORKS = {"LeNet-300-100": "lenet-300-100", "LeNet-5": "lenet-5-caffe"}
 def lenet_table(logs: dict[str, Results], arms: Sequence[str] = ("finetune", "gradual")) -> pd.DataFrame:
     """A row a published error of weight pruning; each arm's at the same sparsity of all weights."""
     rows = []
-    for _, point in published_errors(logs).query("granularity == 'weight'").iterrows():
+    points = published_errors(logs).query("granularity == 'weight'")
+    points = points.sort_values("sparsity_percent").sort_values(
+        "log", kind="stable", key=lambda c: c.map(list(logs).index)
+    )
+    for _, point in points.iterrows():
         table = arm_table(logs[point["log"]])
         is_same = (table["target"] - point["sparsity_percent"] / 100).abs() < 1e-9
         found = table[is_same & (table["kind"] == "weight")].set_index("arm")
@@ -98,7 +102,9 @@ def lenet_table(logs: dict[str, Results], arms: Sequence[str] = ("finetune", "gr
         for arm in (arm for arm in arms if arm in found.index):
             row[f"{arm_style(arm)[2]}, error %"] = error(found.loc[arm])
         rows.append(row | {"seeds": found["n"].max()})
-    return pd.DataFrame(rows).set_index("network")
+    if not rows:
+        return pd.DataFrame(rows)
+    return pd.DataFrame(rows).fillna("").set_index("network")
 
 
 def error(row: pd.Series) -> str:
