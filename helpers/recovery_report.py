@@ -121,7 +121,7 @@ def filter_table(log: Results) -> pd.DataFrame:
             "network": arm_style(row["arm"])[2],
             "MACs": f"{row['macs']:,.0f}",
             "error, %": error(row),
-            "seeds": row["n"],
+            "seeds": str(row["n"]),
         }
         for _, row in table.iterrows()
     ]
