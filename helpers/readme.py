@@ -14,7 +14,7 @@ from .errors import UserError
 from .experiment import ROOT
 from .logger import atomic
 from .recovery_plots import UNTRAINED
-from .recovery_report import filter_table, lenet_table, recovery_table, verdict_table
+from .recovery_report import filter_table, lenet_table, recovery_table, repair_comparison, verdict_table
 from .report import accuracy_table, benchmark_table, comparison_table, dense_table, engine_table
 from .utils import load_log
 
@@ -54,6 +54,7 @@ def readme_tables() -> dict[str, str]:
     for kind in ("weight", "unit"):
         tables[f"repair_{kind}s"] = recovery_table(recovery, kind, UNTRAINED)
         tables[f"retrained_{kind}s"] = recovery_table(recovery, kind, RETRAINED)
+    tables["repair_published"] = repair_comparison(recovery)
     tables["verdicts"] = verdict_table(recovery, ["gradual", "dense_long"])
     tables["lenets"] = lenet_table(lenets)
     tables["filters"] = filter_table(lenets["LeNet-5"])

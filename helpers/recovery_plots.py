@@ -271,8 +271,8 @@ def keep_panel(ax: Axes, log: Any, arm: str = "gradual") -> None:
         title=f"what each layer keeps ({arm_style(arm)[2]})",
     )
     ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
-    ax.legend(loc="upper right")
-    ax.margins(y=0.3)
+    ax.legend(loc="upper center", ncols=len(targets))
+    ax.margins(y=0.25)
 
 
 CRITERIA_STYLES = {"prune": ("one-shot", "x", "#999999"), "refit": ("after refit", "o", "#0072B2")}

@@ -112,6 +112,28 @@ def error(row: pd.Series) -> str:
     return percent(1 - row["mean"], 1 - row["high"], 1 - row["low"])
 
 
+def repair_comparison(log: Results, arm: str = "iterative_refit") -> pd.DataFrame:
+    """A row a published result without retraining: accuracy there and, in percent, ours after repair."""
+    table = pd.read_csv(PUBLISHED)
+    table = table[(table["network"] == "mlp-1000-1000-500-200") & (table["retrained"] == "no")]
+    table = table[table["method"].str.startswith("magnitude")]
+    ours = arm_table(log).query("arm == @arm")
+    rows = []
+    for _, point in table[table["dataset"] == "mnist"].iterrows():
+        is_same = (ours["target"] - point["sparsity_percent"] / 100).abs() < 1e-9
+        for _, found in ours[is_same & (ours["kind"] == point["granularity"])].iterrows():
+            row = {
+                "pruned": pruned(found["kind"], found["target"]),
+                "published by": f"{point['source']}, {point['method']}",
+                "its dense, %": f"{100 - point['reference_error_percent']:.1f}",
+                "published, %": f"{100 - point['error_percent']:.1f}",
+                "here, %": percent(found["mean"], found["low"], found["high"]),
+                "seeds": str(found["n"]),
+            }
+            rows.append((-len(found["kind"]), found["target"], row))
+    return pd.DataFrame([row for *_, row in sorted(rows, key=lambda entry: entry[:2])])
+
+
 def filter_table(log: Results) -> pd.DataFrame:
     """LeNet-5 with whole filters and units removed, arm by arm, and the published networks of that kind."""
     table = arm_table(log)

@@ -30,6 +30,7 @@ from helpers.recovery_report import (
     lenet_table,
     published_errors,
     recovery_table,
+    repair_comparison,
     verdict_table,
 )
 
@@ -280,3 +281,11 @@ def test_criteria_are_drawn_before_and_after_refit():
     assert [text.get_text() for text in fig.axes[0].get_yticklabels()] == ["random", "magnitude"]
     refitted = fig.axes[0].containers[1].lines[0].get_xdata()
     assert refitted == pytest.approx([90.01, 97.01])
+
+
+def test_repair_stands_beside_all_that_is_published_without_retraining():
+    table = repair_comparison(make_log({"iterative_refit": ([WEIGHT, UNIT], True, 1.0)}))
+    assert list(table["pruned"]) == sorted(table["pruned"], key=lambda text: ("units" in text, text))
+    assert "justincosentino" not in set(table["published by"])
+    assert (table["published by"] == "best published submission, magnitude after L1 training").sum() == 2
+    assert set(table["seeds"]) == {"5"}
