@@ -61,9 +61,15 @@ def wait_for(condition: Callable[[], Any], seconds: float = 120) -> None:
 def start(*words: str | Path) -> subprocess.Popen[str]:
     """The command line as a process group of its own."""
     call = [sys.executable, "-m", "helpers.experiment", *map(str, words)]
+
+    def heed_interrupts() -> None:
+        """A shell has its background jobs, these tests too, ignore Ctrl-C."""
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     return subprocess.Popen(
-        call, cwd=ROOT, start_new_session=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+        call, cwd=ROOT, start_new_session=True, preexec_fn=heed_interrupts, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
 
 
 def written(out: Path) -> dict[str, int]:
