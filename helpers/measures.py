@@ -18,6 +18,10 @@ from .train_dojo import evaluate
 WRONG_SAMPLES = 100
 """How many misclassified test samples a record keeps: enough to look at."""
 
+MASK_WEIGHTS, MASK_SPARSITY = 2**19, 0.75
+"""A rewound network's masks are recorded where it has at most so many weights, and so many of them are
+pruned: a few kilobytes each."""
+
 HISTOGRAM_EDGES = np.linspace(-0.3, 0.3, 121)
 """Bins of the weight histograms; the outermost two hold the tails as well."""
 
@@ -48,7 +52,7 @@ def measure(state: State) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     }
     if not math.isnan(state.compact_difference):
         row["compact_difference"] = state.compact_difference
-    return row, _arrays(network, dataset, test.predictions)
+    return row, _arrays(network, dataset, test.predictions) | _ticket(state)
 
 
 def _arrays(network: MaskedBodyBuilder, dataset: Dataset, predictions: Tensor) -> dict[str, np.ndarray]:
@@ -64,7 +68,9 @@ def _arrays(network: MaskedBodyBuilder, dataset: Dataset, predictions: Tensor) -
         "layer_names": np.array([name.encode() for name in layers]),
         "keep_by_layer": np.array(list(network.keep_rates().values())),
         "alive_by_layer": np.array([int(alive[name][1].sum()) for name in layers], np.int32),
-        "weight_histogram": np.stack([_histogram(layer) for layer in layers.values()]),
+        "weight_histogram": np.stack(
+            [_histogram(layer.weight.detach()[layer.weight_mask]) for layer in layers.values()]
+        ),
         "histogram_edges": HISTOGRAM_EDGES,
     }
     first = next(iter(layers.values()))
@@ -90,8 +96,26 @@ def _input_map(network: MaskedBodyBuilder, first: torch.nn.Module) -> Tensor | N
     return pixels.view(shape)
 
 
-def _histogram(layer: torch.nn.Module) -> np.ndarray:
-    """Kept weights by bin, [bins] int32."""
-    kept = layer.weight.detach()[layer.weight_mask].cpu().numpy()
+def _ticket(state: State) -> dict[str, np.ndarray]:
+    """What a network just rewound tells of its masks; nothing after other stages."""
+    layers = state.network.weighted()
+    if not state.same_sign:
+        return {}
+    left_out = [
+        state.unpruned[f"layers.{name}.weight"][~layer.weight_mask] for name, layer in layers.items()
+    ]
+    arrays = {
+        "same_sign_by_layer": np.array(list(state.same_sign.values())),
+        "pruned_histogram": np.stack([_histogram(weights) for weights in left_out]),
+        "weights_by_layer": np.array([layer.weight_mask.numel() for layer in layers.values()], np.int32),
+    }
+    masks = torch.cat([layer.weight_mask.flatten() for layer in layers.values()])
+    if len(masks) <= MASK_WEIGHTS and masks.float().mean() <= 1 - MASK_SPARSITY:
+        arrays["mask_bits"] = np.packbits(masks.cpu().numpy())
+    return arrays
+
+
+def _histogram(weights: Tensor) -> np.ndarray:
+    """Weights by bin, [bins] int32."""
     low, high = HISTOGRAM_EDGES[[0, -1]]
-    return np.histogram(kept.clip(low, high), HISTOGRAM_EDGES)[0].astype(np.int32)
+    return np.histogram(weights.cpu().numpy().clip(low, high), HISTOGRAM_EDGES)[0].astype(np.int32)

@@ -101,6 +101,12 @@ def run_rewind(state: State, stage: RewindStage) -> None:
             state.resume_at = stage.to.step
         earlier = again.network
     state.unpruned = learned(earlier)
+    state.same_sign = {
+        name: float((layer.weight.sign() == then.weight.sign())[layer.weight_mask].float().mean())
+        for (name, layer), then in zip(
+            state.network.weighted().items(), earlier.weighted().values(), strict=True
+        )
+    }
     state.network.load_state_dict(state.unpruned, strict=False)
     state.network.apply_masks()
 
@@ -128,7 +134,7 @@ VERBS: dict[str, Callable[[State, Any], None]] = {
 
 def act(state: State, stage: Verb) -> None:
     """One stage."""
-    state.curves, state.compact_difference = {}, math.nan
+    state.curves, state.same_sign, state.compact_difference = {}, {}, math.nan
     began = time.perf_counter()
     VERBS[stage.type](state, stage)
     if stage.type != "train":  # whose measuring on the way does not count
