@@ -101,9 +101,7 @@ def _ticket(state: State) -> dict[str, np.ndarray]:
     layers = state.network.weighted()
     if not state.same_sign:
         return {}
-    left_out = [
-        state.unpruned[f"layers.{name}.weight"][~layer.weight_mask] for name, layer in layers.items()
-    ]
+    left_out = [state.unpruned[f"layers.{name}.weight"][~layer.weight_mask] for name, layer in layers.items()]
     arrays = {
         "same_sign_by_layer": np.array(list(state.same_sign.values())),
         "pruned_histogram": np.stack([_histogram(weights) for weights in left_out]),

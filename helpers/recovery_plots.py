@@ -32,6 +32,13 @@ ARM_STYLES = {
     "filters_refit_finetune": ("#56B4E9", "P", "filters and units, refit, then fine-tuned"),
     "filters_random": ("#555555", "+", "random filters and units, fine-tuned"),
     "filters_small_dense": ("#009E73", "^", "small dense, from scratch"),
+    "ticket": ("#0072B2", "o", "ticket"),
+    "reinit": ("#D55E00", "s", "its mask, fresh weights"),
+    "shuffle": ("#E69F00", "^", "random mask, initial weights"),
+    "untrained_mask": ("#CC79A7", "P", "largest initial weights"),
+    "oneshot_ticket": ("#56B4E9", "D", "ticket, pruned at once"),
+    "late_rewind": ("#009E73", "v", "ticket, rewound late"),
+    "longer": ("#000000", "*", "ticket, trained longer"),
 }
 """An arm's colour (Okabe–Ito), marker, and name in legends."""
 

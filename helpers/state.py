@@ -46,7 +46,7 @@ class State:
     curves: dict[str, list[float]] = field(default_factory=dict)
     """Learning curve of the last stage; empty where it did not train."""
     same_sign: dict[str, float] = field(default_factory=dict)
-    """Where the last stage rewound: share of each layer's kept weights that had, before, the sign they have now."""
+    """Where the last stage rewound: share of each layer's kept weights whose sign is as it was before."""
     compact_difference: float = math.nan
     """Where the last stage removed something: largest change of a test logit."""
     partial: Path | None = None
