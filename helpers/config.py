@@ -30,6 +30,20 @@ class StageBase(Vocabulary):
     )
 
 
+class Teacher(Vocabulary):
+    """A result whose logits are learned from; it has to be exactly one. It inherits the profile."""
+
+    config: str | None = Field(
+        None, description="File of its experiment, in the folder of this one; default: this one."
+    )
+    arm: str | None = Field(None, description="Its arm; may be left out where there is only one.")
+    sweep: dict[str, Any] = Field({}, description="Its values of the axes that its arm has joined.")
+    stage: str | None = Field(None, description="Name of its stage; default: the last one.")
+    seed: Annotated[Count, Field(ge=0)] | Literal["same"] = Field(
+        "same", description="Its seed; 'same': the student's."
+    )
+
+
 class TrainStage(StageBase):
     """Gradient steps with new optimizer moments, its own schedule and its own data order."""
 
@@ -52,6 +66,20 @@ class TrainStage(StageBase):
     log_every: Count | None = Field(
         None, ge=1, description="Steps between rows of the learning curve; default: an epoch."
     )
+    teacher: Teacher | list[Teacher | str] | None = Field(
+        None,
+        description="Distil from this result, or from several, whose probabilities are averaged. (In "
+        "records, results stand by their hashes.)",
+    )
+    temperature: float = Field(
+        4.0, gt=0, le=1e6, description="Divides the logits of teacher and student in the soft loss."
+    )
+    alpha: Share = Field(0.9, description="Weight of the soft loss; cross-entropy has the rest.")
+    soft_loss: Literal["kl", "kl_unscaled", "logits"] = Field(
+        "kl",
+        description="kl: temperature² × KL(teacher‖student); kl_unscaled: without temperature²; logits: mean "
+        "squared difference of the logits.",
+    )
     ramp: "Ramp | None" = Field(None, description="Prune while training (gradual pruning).")
     checkpoint_epochs: Count | None = Field(
         1,
@@ -63,6 +91,16 @@ class TrainStage(StageBase):
     def _one_length(self) -> "TrainStage":
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("expected exactly one of 'epochs' and 'steps'")
+        return self
+
+    @model_validator(mode="after")
+    def _soft_words_need_a_teacher(self) -> "TrainStage":
+        fields = TrainStage.model_fields
+        for word in ("temperature", "alpha", "soft_loss"):
+            if self.teacher is None and getattr(self, word) != fields[word].default:
+                raise ValueError(f"{word!r} is of distillation: name a 'teacher' or leave it out")
+        if self.teacher == []:
+            raise ValueError("expected at least one teacher, found []")
         return self
 
 

@@ -70,12 +70,13 @@ class _Queue:
         self.waiting: dict[str, list[Task]] = {}
         self.ready: list[tuple[bool, int, Task]] = []
         self.place = {task.key: index for index, task in enumerate(tasks)}
+        self.lacks = {task.key: set(task.needs) for task in tasks}
         self.ended = 0
         for task in tasks:
-            if task.needs is None:
+            for key in self.lacks[task.key]:
+                self.waiting.setdefault(key, []).append(task)
+            if not task.needs:
                 self._push(task)
-            else:
-                self.waiting.setdefault(task.needs, []).append(task)
 
     def _push(self, task: Task) -> None:
         leaf = task.stages[-1].type not in PERSISTENT
@@ -93,9 +94,14 @@ class _Queue:
         self.ended += 1
         yield done
         for task in self.waiting.pop(done.key, []):
+            if task.key not in self.lacks:
+                continue  # something else that it needs has failed
             if done.error is None:
-                self._push(task)
+                self.lacks[task.key].discard(done.key)
+                if not self.lacks[task.key]:
+                    self._push(task)
             else:
+                del self.lacks[task.key]
                 yield from self.finish(Done(task.key, error=f"needs {done.key}, which failed"))
 
 

@@ -4,7 +4,7 @@ import copy
 import itertools
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +14,11 @@ from .config import Sentence
 from .config_checks import cross_mistakes
 from .config_errors import nearest, path_text, short, validation_mistakes
 from .config_file import FULL, axis_mistakes, outline_mistakes, read_json
-from .config_parts import DataConfig, NetConfig, whole
+from .config_parts import whole
 from .errors import UserError
-from .sentence import Loc, Step, expand_repeats, stage_hashes, stage_names, without_layer_names
+from .sentence import Loc, Run, Step, expand_repeats, stage_hashes, stage_names, without_layer_names
 from .shapes import layer_names
-
-
-@dataclass(frozen=True)
-class Run:
-    """One network, one seed, and the stages it goes through."""
-
-    arm: str
-    seed: int
-    axes: dict[str, Any]
-    """Values of the axes that the arm has joined."""
-    data: DataConfig
-    net: NetConfig
-    steps: list[Step]
-    hashes: list[str]
-    """Identity of each step's result."""
+from .teachers import TeacherError, Teachers, has_teacher
 
 
 @dataclass(frozen=True)
@@ -61,11 +47,8 @@ def load_config(
         mistakes.append(f"profiles: unknown profile {profile!r}" + nearest(profile, [FULL, *profiles]))
     if mistakes:
         raise UserError(*(f"{path}: {line}" for line in mistakes))
-    drafts = [_Draft(copy.deepcopy(raw)) for _ in range(1 + len(profiles))]
+    drafts = [_draft(path, raw, name) for name in (profile, *profiles)]
     chosen = drafts[0]
-    for draft, name in zip(drafts, [profile, *profiles], strict=True):
-        for key, value in profiles.get(name, {}).items():
-            draft.override(key, value, f"profiles.{name}['{key}']")
     for text in overrides:
         key, _, value = text.partition("=")
         chosen.override(key.strip(), _literal(value), f"--set {key.strip()}")
@@ -77,6 +60,32 @@ def load_config(
     if lines:
         raise UserError(*(line if line.startswith("--set") else f"{path}: {line}" for line in lines))
     return ExperimentConfig(path.stem, profile, list(raw.get("sweep", {})), runs)
+
+
+def _draft(path: Path, raw: dict[str, Any], profile: str) -> "_Draft":
+    """A config file under a profile, or as it stands where it has no such profile."""
+    draft = _Draft(copy.deepcopy(raw), path, profile)
+    for key, value in raw.get("profiles", {}).get(profile, {}).items():
+        draft.override(key, value, f"profiles.{profile}['{key}']")
+    return draft
+
+
+def _variants_of(path: Path, profile: str) -> list[Run]:
+    """A config's runs before they have a seed, for those that look for a teacher among them.
+
+    Raises UserError where the file has mistakes, or not this profile.
+    """
+    raw = read_json(path)
+    mistakes = outline_mistakes(raw)
+    if not mistakes and profile != FULL and profile not in raw.get("profiles", {}):
+        mistakes = [f"profiles: expected the profile {profile!r}, which a teacher inherits, found none"]
+    if not mistakes:
+        draft = _draft(path, raw, profile)
+        variants = [run for run, *_ in draft.variants()]
+        mistakes = draft.mistakes
+    if mistakes:
+        raise UserError(f"{path}: {mistakes[0]}")
+    return variants
 
 
 def _literal(text: str) -> Any:
@@ -92,6 +101,8 @@ class _Draft:
     """A config file under one profile, on its way to runs; gathers mistakes instead of raising them."""
 
     raw: dict[str, Any]
+    path: Path
+    profile: str
     origins: dict[Loc, str] = field(default_factory=dict)
     """Places whose value a profile or --set gave, and how a message calls them."""
     mistakes: list[str] = field(default_factory=list)
@@ -179,6 +190,23 @@ class _Draft:
 
     def runs(self) -> Iterator[Run]:
         """Every run of the config as it is now; mistakes are gathered in `mistakes`."""
+        teachers = Teachers(self.path, self.profile, _variants_of)
+        for run, seeds, moved, taken in self.variants():
+            if self.mistakes:
+                continue
+            if not has_teacher(run):
+                stages = [step.stage for step in run.steps]
+                for seed, hashes in zip(seeds, stage_hashes(run.data, run.net, seeds, stages), strict=True):
+                    yield Run(run.arm, seed, run.axes, run.data, run.net, run.steps, hashes)
+                continue
+            for seed in seeds:
+                try:
+                    yield teachers.resolve(replace(run, seed=seed))
+                except TeacherError as mistake:
+                    self._mistake(mistake.loc, str(mistake), moved, taken)
+
+    def variants(self) -> Iterator[tuple[Run, list[int], dict[Loc, Loc], dict[Loc, str]]]:
+        """Each variant as a run without seed and hashes, its seeds, and where its parts come from."""
         arms, sweep = self.raw.get("arms") or {"main": {}}, self.raw.get("sweep", {})
         mentioned: set[str] = set()
         for arm, changes in arms.items():
@@ -209,18 +237,19 @@ class _Draft:
                 filled = _fill(variant, (), {loc: values[axis] for loc, axis in holes if axis in sweep})
                 taken = {loc: f"sweep.{axis}[{index[axis]}]" for loc, axis in holes if axis in sweep}
                 told = {loc for loc, _ in unknown}
-                yield from self._sentence_runs(arm, values, seeds, filled, moved, taken, told)
+                for run in self._sentence(arm, values, filled, moved, taken, told):
+                    yield run, seeds, moved, taken
         for axis in sweep:
             if axis not in mentioned:
                 self._mistake(
                     ("sweep", axis), f"no field mentions '${axis}': write it where it belongs", {}, {}
                 )
 
-    def _sentence_runs(
-        self, arm: str, axes: dict[str, Any], seeds: list[int], filled: dict[str, Any],
+    def _sentence(
+        self, arm: str, axes: dict[str, Any], filled: dict[str, Any],
         moved: dict[Loc, Loc], taken: dict[Loc, str], told: set[Loc],
     ) -> Iterator[Run]:  # fmt: skip
-        """The runs of one variant, a seed each; none where it has mistakes, told but at `told`."""
+        """One variant, still without a seed; none where it has mistakes, told but at `told`."""
         try:
             sentence = Sentence.model_validate(filled)
             found = self._name_mistakes(filled) + cross_mistakes(sentence)
@@ -235,8 +264,7 @@ class _Draft:
         names = layer_names(sentence.net)
         net, stages = without_layer_names(sentence.net, [step.stage for step in steps], names)
         steps = [Step(stage, s.name, s.round, s.loc) for stage, s in zip(stages, steps, strict=True)]
-        for seed, hashes in zip(seeds, stage_hashes(sentence.data, net, seeds, stages), strict=True):
-            yield Run(arm, seed, axes, sentence.data, net, steps, hashes)
+        yield Run(arm, 0, axes, sentence.data, net, steps)
 
     def _name_mistakes(self, filled: dict[str, Any]) -> list[tuple[Loc, str]]:
         """Stages that share a name."""

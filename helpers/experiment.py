@@ -165,39 +165,55 @@ def load_network(run: str, out: str | Path | None = None) -> MaskedBodyBuilder:
     out = Path(out) if out is not None else ROOT
     networks = out / "networks"
     check_folder(networks)
+    records, damaged = _all_records(out / "logs")
+    if run not in records:
+        raise UserError(
+            *damaged, f"{run}: expected a run's hash that a log under {out / 'logs'} knows, found none"
+        )
+    task = _task_of(records, run, networks)
+    with numerics(task.threads):
+        state = restore(task, len(task.stages), tqdm.write, best_device())
+    return state.network.eval()
+
+
+def _all_records(logs: Path) -> tuple[dict[str, Record], list[str]]:
+    """Every record of every log, those of failures left out, and what is wrong with damaged logs."""
+    records: dict[str, Record] = {}
     damaged: list[str] = []
-    for path in sorted((out / "logs").rglob("*.hdf5")):
+    for path in sorted(logs.rglob("*.hdf5")):
         try:
-            records = read_log(path).records
+            found = read_log(path).records
         except UserError as error:
             damaged += error.lines
             continue
-        if run not in records or not records[run].config:  # a failed one has none
-            continue
-        task = _task_of(records, run, networks)
-        if task.key != run:
-            raise UserError(f"{run}: recorded by other versions of the verbs; run its experiment again")
-        with numerics(task.threads):
-            state = restore(task, len(task.stages), tqdm.write, best_device())
-        return state.network.eval()
-    raise UserError(
-        *damaged, f"{run}: expected a run's hash that a log under {out / 'logs'} knows, found none"
-    )
+        records |= {key: record for key, record in found.items() if record.config}
+    return records, damaged
 
 
 def _task_of(records: dict[str, Record], run: str, networks: Path) -> Task:
-    """A record's whole sentence as a task, and what is known of the weights on its way."""
+    """A record's whole sentence as a task, its teachers' too, and what is known of the weights on its way.
+
+    Raises UserError where this version of the verbs gives it another hash, or no log knows a teacher.
+    """
     words = records[run].config
     sentence = Sentence.model_validate({key: words[key] for key in ("data", "net", "stages")})
     hashes = next(stage_hashes(sentence.data, sentence.net, [words["seed"]], sentence.stages))
+    if hashes[-1] != run:
+        raise UserError(f"{run}: recorded by other versions of the verbs; run its experiment again")
     expected = {
         key: records[key].row
         for key, stage in zip(hashes, sentence.stages, strict=True)
         if stage.type in PERSISTENT and key in records
     }
+    names = [key for stage in sentence.stages for key in getattr(stage, "teacher", None) or ()]
+    if lost := [key for key in names if key not in records]:
+        raise UserError(
+            f"{run}: expected its teacher {lost[0]} in a log, found none; run its experiment again"
+        )
     return Task(
         sentence.data, sentence.net, words["seed"], sentence.stages, hashes, 0, frozenset(), networks,
-        expected=expected, threads=records[run].provenance.get("threads", 1),
+        teachers={key: _task_of(records, key, networks) for key in names}, expected=expected,
+        threads=records[run].provenance.get("threads", 1),
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from .body_builder import Select
 from .compaction import alive_units, effective_cost
 from .data import Dataset
+from .distill_dojo import Teacher, fidelity
 from .masked_body_builder import MaskedBodyBuilder
 from .state import State
 from .train_dojo import evaluate
@@ -52,6 +53,10 @@ def measure(state: State) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     }
     if not math.isnan(state.compact_difference):
         row["compact_difference"] = state.compact_difference
+    if state.lessons is not None:
+        student = Teacher(network, dataset.mean, dataset.std, state.precision)
+        found = fidelity(student, state.lessons.teachers, dataset.test, dataset)
+        row |= {f"teacher_{name}": value for name, value in found._asdict().items()}
     return row, _arrays(network, dataset, test.predictions) | _ticket(state)
 
 

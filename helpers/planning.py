@@ -1,14 +1,16 @@
 """What an experiment has already found, and the tasks that compute the rest."""
 
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from .expansion import ExperimentConfig, Run
+from .config import TrainStage, Verb
+from .expansion import ExperimentConfig
 from .logger import Log, Record
+from .sentence import Run
 from .shapes import layer_shapes
 from .stages import PERSISTENT
 from .tasks import Task, cached_record
@@ -49,14 +51,17 @@ def make_plan(
                 kept.discard(f"{key}.npz")
         return key in plan.records
 
-    for run in experiment.runs:
-        tasks, need_weights, end = [], False, len(run.steps)
+    def plan_run(run: Run, need_weights: bool = False) -> None:
+        """The tasks of one run; with `need_weights`, also those that lead to the weights it ends with."""
+        if need_weights and (not run.steps or f"{run.hashes[-1]}.pt" in kept):
+            return
+        tasks, end = [], len(run.steps)
         # From the last stage back: a task needs the weights that the one before it leaves behind.
         for start in _segment_starts(run)[::-1]:
             wanted = {key for key in run.hashes[start:end] if not finished(key)}
             last = run.hashes[end - 1]
             again = need_weights and last not in wanted and f"{last}.pt" not in kept
-            again = again and not _diverged(plan.records[last])  # nothing goes on from there
+            again = again and not _diverged(plan.records.get(last))  # nothing goes on from there
             if wanted or again:
                 # Up to what is wanted: a lost record of a prune does not repeat the training after it.
                 stop = end if again else 1 + max(i for i in range(start, end) if run.hashes[i] in wanted)
@@ -68,17 +73,51 @@ def make_plan(
             key = run.hashes[end - 1]
             if broken or key in keys:
                 continue
-            before = run.hashes[start - 1] if start else None
+            needs = [run.hashes[start - 1]] if start else []
+            for step in run.steps[start:end]:
+                for teacher in _teachers(step.stage):
+                    plan_run(_until_weights(run.teachers[teacher]), need_weights=True)
+                    needs += _until_weights(run.teachers[teacher]).hashes[-1:]
             # Runs that differ in their seed share their stages: planning is a matter of few objects.
             words = stages.setdefault((id(run.steps), end), [step.stage for step in run.steps[:end]])
             keys[key] = Task(
                 run.data, run.net, run.seed, words, run.hashes[:end], start,
-                frozenset(wanted - plan.missing), networks, before if before in keys else None,
-                {key: plan.records[key].row} if again else nothing, provenance, threads,
+                frozenset(wanted - plan.missing), networks, tuple(need for need in needs if need in keys),
+                _teacher_tasks(run, end, networks, threads),
+                {key: plan.records[key].row} if again and key in plan.records else nothing, provenance,
+                threads,
             )  # fmt: skip
             plan.missing |= wanted
+
+    for run in experiment.runs:
+        plan_run(run)
     plan.tasks = list(keys.values())
     return plan
+
+
+def _teachers(stage: Verb) -> list[str]:
+    """Hashes of a stage's teachers."""
+    return (stage.teacher or []) if isinstance(stage, TrainStage) else []
+
+
+def _until_weights(run: Run) -> Run:
+    """The run up to the last stage whose weights are kept: what follows costs next to nothing."""
+    end = max((i + 1 for i, step in enumerate(run.steps) if step.stage.type in PERSISTENT), default=0)
+    return replace(run, steps=run.steps[:end], hashes=run.hashes[:end])
+
+
+def _teacher_tasks(run: Run, end: int, networks: Path, threads: int) -> dict[str, Task]:
+    """The teachers of a run's first stages as sentences to restore, by hash."""
+    found = {}
+    # All of them: a stage may be repeated for its weights, or for a rewind.
+    for key in (key for step in run.steps[:end] for key in _teachers(step.stage)):
+        theirs = run.teachers[key]
+        words, last = [step.stage for step in theirs.steps], len(theirs.steps)
+        found[key] = Task(
+            theirs.data, theirs.net, theirs.seed, words, theirs.hashes, last, frozenset(), networks,
+            teachers=_teacher_tasks(theirs, last, networks, threads), threads=threads,
+        )  # fmt: skip
+    return found
 
 
 def _segment_starts(run: Run) -> list[int]:

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel
@@ -31,6 +31,23 @@ class Step:
     """Copy inside a repeat, from 1; 0 outside."""
     loc: Loc
     """Where the config says it, for messages."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One network, one seed, and the stages it goes through."""
+
+    arm: str
+    seed: int
+    axes: dict[str, Any]
+    """Values of the axes that the arm has joined."""
+    data: DataConfig
+    net: NetConfig
+    steps: list[Step]
+    hashes: list[str] = field(default_factory=list)
+    """Identity of each step's result; empty before the seed and the teachers are known."""
+    teachers: dict[str, "Run"] = field(default_factory=dict)
+    """By hash, the runs that lead to its teachers."""
 
 
 def stage_names(stages: list[Any]) -> list[tuple[Loc, str]]:

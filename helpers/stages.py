@@ -11,6 +11,7 @@ import torch
 from .checkpoints import write_tensors
 from .compaction import compact, largest_difference
 from .config import CompactStage, PruneStage, RefitStage, RewindStage, TrainStage, Verb
+from .distill_dojo import DistillDojo
 from .masked_body_builder import MaskedBodyBuilder
 from .pruning import prune
 from .refit import refit
@@ -53,6 +54,8 @@ def run_train(state: State, stage: TrainStage) -> None:
     state.epochs += progress.samples / len(state.dataset.train)
     # Backward costs two forward passes; a MAC is two operations; masked weights compute like dense ones.
     state.train_flops += 6.0 * state.network.macs * progress.samples
+    if isinstance(dojo, DistillDojo):
+        state.train_flops += dojo.teacher_flops
     state.wall_s += progress.wall_s
     state.curves = progress.curves if progress.curves["step"] else {}
     state.status = "diverged" if progress.diverged else "ok"
@@ -61,10 +64,15 @@ def run_train(state: State, stage: TrainStage) -> None:
 
 def _dojo(state: State, stage: TrainStage) -> TrainDojo:
     """The training of this stage, at its beginning."""
-    if state.resume_at is None:
-        return TrainDojo(state.network, state.dataset, stage, state.seed, state.trained, state.pruned)
-    dojo = TrainDojo(state.network, state.dataset, stage, state.seed, 0, state.pruned)
-    dojo.begin_at(state.resume_at)
+    trained = state.trained if state.resume_at is None else 0
+    words = state.network, state.dataset, stage, state.seed, trained, state.pruned
+    if stage.teacher is None:
+        dojo = TrainDojo(*words)
+    else:
+        state.lessons = state.teachers(stage)
+        dojo = DistillDojo(*words, teachers=state.lessons.teachers, cached=state.lessons.logits)
+    if state.resume_at is not None:
+        dojo.begin_at(state.resume_at)
     return dojo
 
 
@@ -92,6 +100,7 @@ def run_rewind(state: State, stage: RewindStage) -> None:
         earlier = MaskedBodyBuilder(state.network.net, state.dataset.name, seed)
     else:
         again = begin(state.network.net, state.dataset, state.seed)
+        again.teachers = state.teachers
         if stage.to != "init":
             # Trained again rather than kept: no result's identity depends on what may be asked of it later.
             for before in state.opening:
@@ -134,7 +143,7 @@ VERBS: dict[str, Callable[[State, Any], None]] = {
 
 def act(state: State, stage: Verb) -> None:
     """One stage."""
-    state.curves, state.same_sign, state.compact_difference = {}, {}, math.nan
+    state.curves, state.same_sign, state.compact_difference, state.lessons = {}, {}, math.nan, None
     began = time.perf_counter()
     VERBS[stage.type](state, stage)
     if stage.type != "train":  # whose measuring on the way does not count

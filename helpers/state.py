@@ -1,8 +1,10 @@
 """State: a network on its way through a sentence of stages."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,8 +12,17 @@ from torch import Tensor
 from .config import TrainStage, Verb
 from .config_parts import NetConfig
 from .data import Dataset
+from .distill_dojo import Teacher
 from .masked_body_builder import MaskedBodyBuilder
 from .seeds import seed_for
+
+
+class Lessons(NamedTuple):
+    """Teachers, and what they say of the training split."""
+
+    teachers: list[Teacher]
+    logits: Tensor | None
+    """[teachers, n, classes]; None where they look on live."""
 
 
 @dataclass
@@ -49,6 +60,10 @@ class State:
     """Where the last stage rewound: share of each layer's kept weights whose sign is as it was before."""
     compact_difference: float = math.nan
     """Where the last stage removed something: largest change of a test logit."""
+    teachers: Callable[[TrainStage], Lessons] | None = None
+    """Finds the teachers of a train stage that has some."""
+    lessons: Lessons | None = None
+    """Those of the last stage, where it distilled."""
     partial: Path | None = None
     """Where a training may keep itself while it runs."""
     notes: list[str] = field(default_factory=list)

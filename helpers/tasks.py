@@ -7,23 +7,26 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .checkpoints import from_checkpoint, to_checkpoint, write_tensors
-from .config import Verb
+from .config import TrainStage, Verb
 from .config_parts import DataConfig, NetConfig
 from .data import Dataset, load_dataset
+from .distill_dojo import Teacher, split_logits
 from .errors import UserError
 from .logger import DRAFT, Record, read_record, write_record
 from .measures import measure
 from .sentence import canonical
 from .stages import PERSISTENT, act
-from .state import State, begin
+from .state import Lessons, State, begin
 
 Say = Callable[[str], None]
 
@@ -45,8 +48,10 @@ class Task:
     """Results to record."""
     networks: Path
     """The cache: weights and records by hash."""
-    needs: str | None = None
-    """Key of the task whose weights this one starts from, if it has to run first."""
+    needs: tuple[str, ...] = ()
+    """Keys of the tasks that have to run first: whose weights this one starts from, and its teachers'."""
+    teachers: dict[str, "Task"] = field(default_factory=dict)
+    """The sentences that led to its teachers, by hash."""
     expected: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Rows that a log already holds, of results that are computed again for their weights."""
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -142,6 +147,7 @@ def restore(task: Task, until: int, say: Say, device: str) -> State:
         if found is not None:
             state, start = found, index + 1
             break
+    state.teachers = partial(_lessons, task, say=say, device=device)
     trains = [place for place, stage in enumerate(task.stages) if stage.type == "train"]
     if trains:
         state.opening, state.first_train = task.stages[: trains[0]], task.stages[trains[0]]
@@ -149,6 +155,41 @@ def restore(task: Task, until: int, say: Say, device: str) -> State:
         if state.status == "ok":
             advance(task, index, state, say)
     return state
+
+
+_SAID: dict[tuple[str, ...], Tensor] = {}
+"""What teachers say of a training split, which many students in this process hear; see `_lessons`."""
+
+
+def _lessons(task: Task, stage: TrainStage, say: Say, device: str) -> Lessons:
+    """The teachers of a stage, as the cache has them or computed again, and what they say.
+
+    Raises UserError where a teacher has diverged.
+    """
+    dataset, teachers = load_dataset(task.data, device), []
+    for key in stage.teacher:
+        sentence = task.teachers[key]
+        state = restore(sentence, len(sentence.stages), say, device)
+        if state.status != "ok":
+            raise UserError(f"{task.key}: its teacher {key} has {state.status}; choose another")
+        theirs = state.dataset
+        network = state.network.eval().requires_grad_(False)
+        teachers.append(Teacher(network, theirs.mean, theirs.std, state.precision, network.macs))
+    if stage.shift:
+        return Lessons(teachers, None)
+    # Weights may be computed again with other last digits: then their file tells.
+    files = (weights_path(task.networks, key) for key in stage.teacher)
+    stamps = (str(path.stat().st_mtime_ns) if path.exists() else "" for path in files)
+    name = (*stage.teacher, *stamps, str(task.networks), task.data.model_dump_json(), device)
+    if name not in _SAID:
+        while len(_SAID) >= SAID_LIMIT:
+            _SAID.pop(next(iter(_SAID)))
+        _SAID[name] = split_logits(teachers, dataset.train, dataset)
+    return Lessons(teachers, _SAID[name])
+
+
+SAID_LIMIT = 12
+"""How many sets of logits a process remembers: a few megabytes each."""
 
 
 def _kept_state(task: Task, index: int, dataset: Dataset, say: Say) -> State | None:

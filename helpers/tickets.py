@@ -55,7 +55,7 @@ def trainings(log: Any) -> pd.DataFrame:
 
 
 def at_level(table: pd.DataFrame, arm: str, kept: float) -> pd.DataFrame:
-    """The trainings of an arm at its level nearest to `kept` (in ratio), by seed. Raises UserError if none."""
+    """The trainings of an arm at the level nearest to `kept` (in ratio), by seed; UserError if none."""
     rows = table[(table["arm"] == arm) & table["status"].eq("ok")]
     if rows.empty:
         raise UserError(f"tickets: expected the arm {arm}, found {', '.join(table['arm'].unique())}")

@@ -141,8 +141,12 @@ class TrainDojo:
         self.groups = prune_groups(network, stage.ramp) if stage.ramp else []
         self.warnings: list[str] = []
 
-    def loss(self, logits: Tensor, labels: Tensor, batch: Tensor) -> Tensor:
-        """Cross-entropy, mean over the samples. `batch` [B] are the samples' places in the training split."""
+    def loss(self, logits: Tensor, labels: Tensor, batch: Tensor, images: Tensor) -> Tensor:
+        """Cross-entropy, mean over the samples.
+
+        `batch` [B] are the samples' places in the training split, `images` [B, C, H, W] as the network saw
+        them: augmented, where the stage asks for it.
+        """
         return F.cross_entropy(logits, labels, label_smoothing=self.stage.label_smoothing)
 
     def begin_at(self, step: int) -> None:
@@ -252,7 +256,7 @@ class TrainDojo:
         with autocast(images.device, self.stage.precision):
             logits = self.network(images)
         logits = logits.float()
-        loss = self.loss(logits, labels, batch)
+        loss = self.loss(logits, labels, batch, images)
         loss.backward()
         self.optimizer.step()
         with torch.no_grad():

@@ -200,7 +200,7 @@ def a_task(networks: Path, key: str, seed: Any = 0, needs: str | None = None) ->
     net = NetConfig.model_validate({"layers": [LAYERS[0], LAYERS[3]]})
     stage = TrainStage.model_validate({"type": "train", "steps": 2})
     data = DataConfig.model_validate(SHORT["data"])
-    return Task(data, net, seed, [stage], [key], 0, frozenset([key]), networks, needs)
+    return Task(data, net, seed, [stage], [key], 0, frozenset([key]), networks, (needs,) if needs else ())
 
 
 def test_a_task_that_raises_is_tried_three_times_and_reported_while_the_others_go_on(

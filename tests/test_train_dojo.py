@@ -29,10 +29,10 @@ class Watched(TrainDojo):
 
     raises_at: int | None = None
 
-    def loss(self, logits: Tensor, labels: Tensor, batch: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, labels: Tensor, batch: Tensor, images: Tensor) -> Tensor:
         if self.progress.step == self.raises_at:
             raise KeyboardInterrupt
-        loss = super().loss(logits, labels, batch)
+        loss = super().loss(logits, labels, batch, images)
         assert labels.equal(self.dataset.train.labels[batch])
         self.__dict__.setdefault("seen", []).append((batch.tolist(), loss.item(), logits.detach()))
         return loss
@@ -274,7 +274,7 @@ def test_shift_moves_the_images_of_training_and_none_of_evaluation(digits: Datas
 def test_label_smoothing_spreads_its_share_over_all_classes(digits: Dataset, smoothing: float) -> None:
     logits = torch.randn(7, 10, generator=torch.Generator().manual_seed(0), requires_grad=True)
     labels = torch.arange(7)
-    loss = TrainDojo.loss(dojo(digits, label_smoothing=smoothing), logits, labels, None)
+    loss = TrainDojo.loss(dojo(digits, label_smoothing=smoothing), logits, labels, None, None)
     loss.backward()
     target = (1 - smoothing) * F.one_hot(labels, 10) + smoothing / 10
     shares = logits.detach().softmax(1)

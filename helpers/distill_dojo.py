@@ -1,0 +1,123 @@
+"""DistillDojo: where students practise with a teacher. Only the loss differs from TrainDojo."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .data import Dataset, Split
+from .train_dojo import EVALUATION_BATCH, TrainDojo, autocast
+
+
+@dataclass(frozen=True, eq=False)
+class Teacher:
+    """A trained network and how it wants to see images: in its own normalisation and precision."""
+
+    network: nn.Module
+    """In evaluation mode, without gradients."""
+    mean: Tensor
+    """[C], of the pixels that it was trained on, scale 0 to 1."""
+    std: Tensor
+    """[C]."""
+    precision: str = "float32"
+    macs: int = 0
+    """Multiply-accumulates of one sample."""
+
+    @torch.no_grad()
+    def logits(self, images: Tensor, dataset: Dataset) -> Tensor:
+        """[B, classes] float32, of images [B, C, H, W] in the normalisation of `dataset`."""
+        if not (torch.equal(self.mean, dataset.mean) and torch.equal(self.std, dataset.std)):
+            scale, offset = dataset.std / self.std, (dataset.mean - self.mean) / self.std
+            images = images * scale.view(1, -1, 1, 1) + offset.view(1, -1, 1, 1)
+        with autocast(images.device, self.precision):
+            return self.network(images).float()
+
+
+def split_logits(teachers: Sequence[Teacher], split: Split, dataset: Dataset) -> Tensor:
+    """What the teachers say of every sample of a split, [teachers, n, classes]."""
+    batches = split.images.split(EVALUATION_BATCH)
+    return torch.stack([torch.cat([t.logits(batch, dataset) for batch in batches]) for t in teachers])
+
+
+def soft_targets(teacher_logits: Tensor, temperature: float) -> Tensor:
+    """Probabilities at a temperature, averaged over the teachers: [teachers, B, classes] → [B, classes]."""
+    return (teacher_logits / temperature).softmax(-1).mean(0)
+
+
+def soft_loss(logits: Tensor, teacher_logits: Tensor, temperature: float, kind: str = "kl") -> Tensor:
+    """How far a student [B, classes] is from its teachers [teachers, B, classes], mean over the samples.
+
+    "kl": T²·KL(teacher‖student) at temperature T, whose gradient in the logits is T·(q − p) / B (Hinton et
+    al. 2015, section 2): T² keeps its size comparable over temperatures. "kl_unscaled": without T².
+    "logits": squared difference to the mean logits, mean over classes too (Ba and Caruana 2014, section 2.3,
+    up to a factor).
+    """
+    if kind == "logits":
+        return F.mse_loss(logits, teacher_logits.mean(0))
+    targets = soft_targets(teacher_logits, temperature)
+    divergence = F.kl_div((logits / temperature).log_softmax(-1), targets, reduction="batchmean")
+    return divergence * temperature**2 if kind == "kl" else divergence
+
+
+class DistillDojo(TrainDojo):
+    """A train stage with teachers: (1 − α)·cross-entropy + α·soft loss (Hinton et al. 2015).
+
+    What the teachers say is computed once and kept by the samples' places in the training split;
+    under augmentation they look at the very view that the student sees.
+    """
+
+    def __init__(self, *words: Any, teachers: Sequence[Teacher], cached: Tensor | None = None, **more: Any):
+        """As TrainDojo; `cached` [teachers, n, classes] are the teachers' logits where they are known."""
+        super().__init__(*words, **more)
+        self.teachers, self.cached = teachers, cached
+        if cached is None and not self.stage.shift:
+            self.cached = split_logits(teachers, self.dataset.train, self.dataset)
+
+    def loss(self, logits: Tensor, labels: Tensor, batch: Tensor, images: Tensor) -> Tensor:
+        """As TrainDojo's, of cross-entropy and soft loss."""
+        stage = self.stage
+        if self.stage.shift:
+            theirs = torch.stack([teacher.logits(images, self.dataset) for teacher in self.teachers])
+        else:
+            theirs = self.cached.index_select(1, batch)
+        hard = super().loss(logits, labels, batch, images)
+        soft = soft_loss(logits, theirs, stage.temperature, stage.soft_loss)
+        return (1 - stage.alpha) * hard + stage.alpha * soft
+
+    @property
+    def teacher_flops(self) -> float:
+        """Of the teachers' passes: two operations a MAC, each sample once, or each time it is seen."""
+        samples = self.progress.samples if self.stage.shift else len(self.dataset.train)
+        return 2.0 * samples * sum(teacher.macs for teacher in self.teachers)
+
+
+class Fidelity(NamedTuple):
+    """How a student agrees with its teachers on one split (Stanton et al. 2021, section 3)."""
+
+    agreement: float
+    """Share of samples on which both find the same class."""
+    divergence: float
+    """Mean KL(teacher‖student) at temperature 1, nats."""
+    agreement_wrong: float
+    """Agreement on the samples that the teachers get wrong; NaN where there are none."""
+    divergence_wrong: float
+    """KL on those."""
+
+
+@torch.no_grad()
+def fidelity(student: Teacher, teachers: Sequence[Teacher], split: Split, dataset: Dataset) -> Fidelity:
+    """How the student's distribution over classes matches the teachers'."""
+    ours = split_logits([student], split, dataset)[0].log_softmax(-1)
+    theirs = soft_targets(split_logits(teachers, split, dataset), 1.0)
+    agrees = (ours.argmax(-1) == theirs.argmax(-1)).double()
+    divergence = F.kl_div(ours, theirs, reduction="none").sum(-1).double()
+    wrong = theirs.argmax(-1) != split.labels
+    return Fidelity(
+        agrees.mean().item(),
+        divergence.mean().item(),
+        agrees[wrong].mean().item(),
+        divergence[wrong].mean().item(),
+    )
