@@ -75,6 +75,16 @@ def verdict(low: float, high: float) -> str:
     return "better" if low > MARGIN else "undecided"
 
 
+def interval(values: pd.Series | np.ndarray) -> tuple[float, float, float, int]:
+    """Mean, ends of its 95 % t-interval, and n; no ends (NaN) where n is 1."""
+    values = np.asarray(pd.Series(values).dropna(), float)
+    n = len(values)
+    if n < 2:
+        return (float(values.mean()) if n else np.nan), np.nan, np.nan, n
+    half = t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n)
+    return values.mean(), values.mean() - half, values.mean() + half, n
+
+
 def paired_difference(rows: pd.DataFrame, one: str, other: str, by: list[str]) -> pd.DataFrame:
     """Accuracy of arm `one` less that of arm `other`, paired by seed: columns by…, mean, low, high, n."""
     missing = {one, other} - set(rows["arm"])

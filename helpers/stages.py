@@ -97,7 +97,8 @@ def run_rewind(state: State, stage: RewindStage) -> None:
     if stage.to == "fresh":
         state.drawn += 1
         seed = seed_for(state.seed, "init", "fresh", state.drawn)
-        earlier = MaskedBodyBuilder(state.network.net, state.dataset.name, seed)
+        device = state.dataset.train.labels.device
+        earlier = MaskedBodyBuilder(state.network.net, state.dataset.name, seed).to(device)
     else:
         again = begin(state.network.net, state.dataset, state.seed)
         again.teachers = state.teachers

@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
+from .comparison import interval
 from .plots import finish, mean_interval, seeds_note, styled
 from .recovery_plots import arm_style, error_scale
-from .tickets import at_level, digit_errors, interval, keep_share_by_weight, overlaps, trainings
+from .tickets import at_level, digit_errors, keep_share_by_weight, overlaps, rewinds, trainings
 
 LEVELS = (1, 0.512, 0.211, 0.07, 0.036, 0.019)
 """Shares kept that curves and axes show: those that Frankle and Carbin name, and our last."""
@@ -29,7 +30,7 @@ PAIR_STYLES = {
 def ticket_figure(log: Any, convolutional: Any) -> Figure:
     """Accuracy at early stop and early-stop step over weights kept, of an MLP (above) and a CNN (below).
 
-    Beside them, the MLP's accuracy at the end of training, and over all the training that it took.
+    Beside them, the MLP's accuracy at the end of training, also over all the training that it took.
     """
     fig, axes = plt.subplots(2, 3, figsize=(12.2, 7.8))
     tables = []
@@ -56,6 +57,8 @@ def level_lines(ax: Axes, table: pd.DataFrame, quantity: str) -> pd.DataFrame:
     ax.axhline(factor * dense["mean"], color="0.35", linewidth=1)
     for arm in table["arm"].unique():
         drawn = means[(means["arm"] == arm) & (means["n"] > 0)].sort_values("kept")
+        if drawn.empty:
+            continue
         colour, marker, name = arm_style(arm)
         # A single seed has no interval, and says so by a thin line.
         width = 1.5 if drawn["n"].max() > 1 else 0.8
@@ -85,20 +88,20 @@ COMPUTE_LEVELS = (0.211, "full"), (0.036, "none")
 
 
 def compute_panel(ax: Axes, table: pd.DataFrame) -> None:
-    """Draws accuracy at early stop over all training so far, at two levels: filled and hollow."""
+    """Draws accuracy at the end over all training so far, at two levels: filled and hollow."""
     dense = at_level(table, "ticket", 1)
     unit = dense["train_flops"].mean()
-    ax.axhline(100 * dense["early_accuracy"].mean(), color="0.35", linewidth=1)
+    ax.axhline(100 * dense["end_accuracy"].mean(), color="0.35", linewidth=1)
     shown = []
     for arm in (arm for arm in table["arm"].unique() if arm != "longer"):
-        colour, marker, name = arm_style(arm)
+        colour, marker, _ = arm_style(arm)
         for kept, fill in COMPUTE_LEVELS:
             rows = at_level(table, arm, kept)
-            mean, low, high, _ = interval(rows["early_accuracy"])
+            mean, low, high, _ = interval(rows["end_accuracy"])
             # A random mask needs nobody to have trained before, only the counts.
             flops = unit if arm == "shuffle" else rows["train_flops"].mean()
             style = {"color": colour, "fillstyle": fill, "linestyle": "none", "markersize": 6}
-            ax.plot(flops / unit, 100 * mean, marker, label=name, **style)
+            ax.plot(flops / unit, 100 * mean, marker, **style)
             ax.vlines(flops / unit, 100 * low, 100 * high, color=colour, linewidth=1)
             shown.append(f"{100 * rows['kept'].iloc[0]:.3g}")
     ax.set(xscale="log", xlabel="all training so far (dense training = 1)")
@@ -154,16 +157,16 @@ def ticket_insides(log: Any) -> Figure:
     """Inside the tickets: pixels, layers, overlap, initial weights, signs, digits, and accuracy untrained."""
     fig, axes = plt.subplots(3, 3, figsize=(12.2, 10.6))
     table = trainings(log)
-    rewinds = log.results[log.results["type"].eq("rewind") & log.results["arm"].eq("ticket")]
-    rewinds = rewinds.drop_duplicates("result").assign(kept=lambda rows: 1 - rows["sparsity_all"])
+    rows = rewinds(log)
     for ax, level in zip(axes[0], (LEVELS[1], LEVELS[3], LEVELS[5]), strict=True):
-        pixel_panel(fig, ax, log, rewinds, level)
-    layer_panel(axes[1, 0], log, rewinds, "keep_by_layer", "share (%)")
-    layer_panel(axes[1, 0], log, rewinds, "alive_by_layer", "share (%)", "--", ", units alive")
+        pixel_panel(fig, ax, log, rows, level)
+    layer_panel(axes[1, 0], log, rows, "keep_by_layer", "share (%)")
+    layer_panel(axes[1, 0], log, rows, "alive_by_layer", "share (%)", "--", ", units alive")
     axes[1, 0].set(yscale="log", title="what each layer keeps: weights, and units alive")
+    axes[1, 0].yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     overlap_panel(axes[1, 1], log)
-    weight_panel(axes[1, 2], log, rewinds)
-    layer_panel(axes[2, 0], log, rewinds, "same_sign_by_layer", "kept weights that keep their sign (%)")
+    weight_panel(axes[1, 2], log, rows)
+    layer_panel(axes[2, 0], log, rows, "same_sign_by_layer", "kept weights that keep their sign (%)")
     axes[2, 0].set(title="sign before training and after")
     axes[2, 0].axhline(50, color="0.35", linewidth=1)
     axes[2, 0].annotate(
@@ -183,10 +186,10 @@ def ticket_insides(log: Any) -> Figure:
     )
 
 
-def pixel_panel(fig: Figure, ax: Axes, log: Any, rewinds: pd.DataFrame, level: float) -> None:
+def pixel_panel(fig: Figure, ax: Axes, log: Any, rows: pd.DataFrame, level: float) -> None:
     """Draws the share of its first-layer weights that each pixel keeps, mean over the seeds' tickets."""
-    kept = min(rewinds["kept"], key=lambda found: abs(np.log(found / level)))
-    maps = [log.arrays[result]["input_map"] for result in rewinds.loc[rewinds["kept"] == kept, "result"]]
+    kept = min(rows["kept"], key=lambda found: abs(np.log(found / level)))
+    maps = [log.arrays[result]["input_map"] for result in rows.loc[rows["kept"] == kept, "result"]]
     image = ax.imshow(np.mean(maps, 0).mean(0), cmap="cividis", vmin=0)
     percent = FuncFormatter(lambda share, _: f"{100 * share:.3g} %")
     fig.colorbar(image, ax=ax, fraction=0.046, format=percent, label="first-layer weights kept")
@@ -198,17 +201,17 @@ LAYER_STYLES = ("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7",
 
 
 def layer_panel(
-    ax: Axes, log: Any, rewinds: pd.DataFrame, name: str, label: str, line: str = "-", suffix: str = ""
+    ax: Axes, log: Any, rows: pd.DataFrame, name: str, label: str, line: str = "-", suffix: str = ""
 ) -> None:
     """Draws a share by layer over the weights kept, mean and interval over seeds; of units, those alive."""
     units = {layer["layer"]: layer["output_shape"][0] for layer in log.net}
-    names = [word.decode() for word in log.arrays[rewinds["result"].iloc[0]]["layer_names"]]
+    names = [word.decode() for word in log.arrays[rows["result"].iloc[0]]["layer_names"]]
     for place, (layer, (colour, marker)) in enumerate(zip(names, LAYER_STYLES, strict=False)):
         whole = units[layer] if name == "alive_by_layer" else 1
-        values = [100 * log.arrays[result][name][place] / whole for result in rewinds["result"]]
-        means = mean_interval(rewinds.assign(value=values), "kept", "value")
+        values = [100 * log.arrays[result][name][place] / whole for result in rows["result"]]
+        means = mean_interval(rows.assign(value=values), "kept", "value")
         draw_band(ax, means, "kept", name, linestyle=line, marker=marker, color=colour, label=layer + suffix)
-    kept_axis(ax, rewinds["kept"])
+    kept_axis(ax, rows["kept"])
     ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     ax.set_ylabel(label)
     ax.legend()
@@ -220,6 +223,8 @@ def overlap_panel(ax: Axes, log: Any) -> None:
     for pair, (colour, marker, name) in PAIR_STYLES.items():
         means = mean_interval(found[found["pair"] == pair], "kept", "jaccard")
         if len(means):
+            # Pairs of seeds are not independent: their mean goes without a band.
+            means = means.assign(low=np.nan, high=np.nan) if pair == "other seeds" else means
             draw_band(ax, means, "kept", "jaccard", marker=marker, color=colour, label=name)
     others = found[found["pair"] == "other seeds"].groupby("kept")[["chance_by_pixel", "chance"]].mean()
     ax.plot(
@@ -227,16 +232,17 @@ def overlap_panel(ax: Axes, log: Any) -> None:
     )
     ax.plot(others.index, others["chance"], ":", color="0.35", label="chance")
     kept_axis(ax, found["kept"])
-    ax.set(ylim=(0, 1), ylabel="Jaccard index", title="first-layer masks: overlap with the ticket's")
+    ax.set(ylim=(0, None), ylabel="Jaccard index", title="first-layer masks: overlap with the ticket's")
     ax.legend(fontsize=7)
 
 
-def weight_panel(ax: Axes, log: Any, rewinds: pd.DataFrame) -> None:
+def weight_panel(ax: Axes, log: Any, rows: pd.DataFrame) -> None:
     """Draws which initial weights of the first layer become part of the ticket."""
-    levels = nearest_levels(rewinds["kept"], LEVELS[1:5])
+    levels = nearest_levels(rows["kept"], LEVELS[1:5])
     for kept, colour in zip(levels, plt.get_cmap("viridis")(np.linspace(0, 0.9, len(levels))), strict=True):
         shares = keep_share_by_weight(log, 0, kept)
-        draw_band(ax, shares, "weight", "accuracy", color=colour, label=f"{100 * kept:.3g} % kept")
+        shares[["mean", "low", "high"]] *= 100
+        draw_band(ax, shares, "weight", "share", color=colour, label=f"{100 * kept:.3g} % kept")
     ax.set(xlabel="initial weight, first layer", ylabel="in the ticket (%)", ylim=(0, 102))
     ax.set_title("which initial weights win")
     ax.legend(loc="upper center")

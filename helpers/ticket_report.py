@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 
 from .experiment import ROOT
+from .comparison import interval
 from .recovery_plots import arm_style
 from .recovery_report import points
 from .report import percent
-from .tickets import at_level, falls_below, gaps, interval, ratio_interval, trainings
+from .tickets import at_level, falls_below, gaps, ratio_interval, trainings
 
 PAPER = ROOT / "data" / "lottery_ticket.csv"
 MATCHING, BEST, SPARSE, SPARSER = 0.211, 0.135, 0.07, 0.036
@@ -20,7 +21,7 @@ MATCHING, BEST, SPARSE, SPARSER = 0.211, 0.135, 0.07, 0.036
 def paper_table(log: Any) -> pd.DataFrame:
     """A row a quantity: Frankle and Carbin's (2019) value, ours with its interval, and whether they agree.
 
-    "yes" where our interval holds their value (or lies wholly above it, where they say "more than") and
+    "yes" where our interval holds their value (or reaches above it, where they say "more than") and
     excludes no effect; "undecided" where it holds both; "less" or "more" where it holds neither and has the
     same sign; "no" else.
     """
@@ -81,7 +82,7 @@ def agreement(low: float, high: float, value: float, is_bound: bool = False, non
         return "one seed"
     if low <= none:
         return "undecided" if high >= value else "no"
-    if low > value if is_bound else low <= value <= high:
+    if high > value if is_bound else low <= value <= high:
         return "yes"
     return "more" if low > value else "less"
 
@@ -96,18 +97,27 @@ def _level_row(quantity: str, name: str, table: pd.DataFrame, arm: str) -> dict[
     first, second = (last if np.isnan(level) else f"{100 * level:.3g} %" for level in (mean, whole))
     # Levels are compared as levels: ours need not be the paper's to the digit.
     high, low = (0.0 if np.isnan(level) else level for level in (mean, whole))
-    holds = "yes" if low <= nearest <= high else "holds longer" if high < nearest else "falls earlier"
+    n = int(gaps(table, arm)["n"].max())
+    holds = (
+        "one seed"
+        if n == 1
+        else "yes"
+        if low <= nearest <= high
+        else "holds longer"
+        if high < nearest
+        else "falls earlier"
+    )
     return {
         "quantity": name,
         "paper": f"{100 * value:.3g} %",
         "here": f"mean: {first}; whole interval: {second}",
         "agrees": holds,
-        "seeds": int(gaps(table, arm)["n"].max()),
+        "seeds": n,
     }
 
 
 def _share(mean: float, low: float, high: float) -> str:
-    """'38 %', with half the interval's width where there is one."""
+    """'38 %', with its interval where there is one."""
     return (
         f"{100 * mean:.0f} %"
         if np.isnan(low)
@@ -126,6 +136,7 @@ def levels_table(log: Any, arms: Sequence[str], against: Sequence[str] = ("reini
     The last columns are the ticket less each of `against`, paired by seed, in points.
     """
     table = trainings(log)
+    table = table[table["status"].eq("ok")]
     levels = sorted(table.loc[table["arm"] == against[0], "kept"].unique(), reverse=True)
     rows = []
     for kept in (1.0, *levels):
@@ -135,7 +146,7 @@ def levels_table(log: Any, arms: Sequence[str], against: Sequence[str] = ("reini
             text = percent(*interval(found["early_accuracy"])[:3]) if len(found) else ""
             row[arm_style(arm)[2]] = text
         for arm in against:
-            is_paired = kept < 1 and (table["arm"].eq(arm) & table["kept"].eq(kept)).any()
+            is_paired = kept < 1 and {"ticket", arm} <= set(table.loc[table["kept"] == kept, "arm"])
             text = ""
             if is_paired:
                 ours, theirs = (at_level(table, name, kept)["early_accuracy"] for name in ("ticket", arm))
@@ -146,24 +157,25 @@ def levels_table(log: Any, arms: Sequence[str], against: Sequence[str] = ("reini
 
 
 def longer_table(log: Any) -> pd.DataFrame:
-    """What training longer changes, on the seeds that did: a row a level, early stop and accuracy of both."""
+    """What training longer changes, on the seeds that did: a row a level, early stop and accuracy of both.
+
+    The last column is of all seeds' tickets at that level, trained as long as the others.
+    """
     table = trainings(log)
-    longer = table[table["arm"] == "longer"]
+    table = table[table["status"].eq("ok")]
     rows = []
-    for kept, found in longer.groupby("kept", sort=False):
-        short = at_level(table, "ticket", kept)
-        both = found.set_index("seed").join(short, rsuffix="_short")
+    for kept, longer in table[table["arm"] == "longer"].groupby("kept", sort=False):
+        tickets = at_level(table, "ticket", kept)
+        same = tickets.loc[tickets.index.intersection(longer["seed"])]
+        ends = tickets["early_accuracy"].min(), tickets["early_accuracy"].max()
         rows.append(
             {
                 "kept": f"{100 * kept:.3g} %",
-                "early-stop step": f"{both['early_step_short'].mean():,.0f}",
-                "trained longer": f"{both['early_step'].mean():,.0f}",
-                "accuracy at early stop, %": f"{100 * both['early_accuracy_short'].mean():.2f}",
-                "trained longer, %": f"{100 * both['early_accuracy'].mean():.2f}",
-                "seeds' range, %": " to ".join(
-                    f"{100 * end:.2f}"
-                    for end in (short["early_accuracy"].min(), short["early_accuracy"].max())
-                ),
+                "early-stop step": f"{same['early_step'].mean():,.0f}",
+                "trained longer": f"{longer['early_step'].mean():,.0f}",
+                "accuracy at early stop, %": f"{100 * same['early_accuracy'].mean():.2f}",
+                "trained longer, %": f"{100 * longer['early_accuracy'].mean():.2f}",
+                "all seeds, %": " to ".join(f"{100 * end:.2f}" for end in ends),
             }
         )
-    return pd.DataFrame(rows).set_index("kept")
+    return pd.DataFrame(rows).set_index("kept") if rows else pd.DataFrame()

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t
 
+from .comparison import interval
 from .errors import UserError
 
 
@@ -18,18 +18,24 @@ def trainings(log: Any) -> pd.DataFrame:
     Columns: arm, seed, run, stage, result, status, train_flops, kept (share of all weights that it had),
     val_accuracy; early_step (of least validation loss among the logged steps), early_accuracy (on test,
     there), end_accuracy (on test), and these three with dense_ before them: of the same seed's training
-    with all weights. Raises UserError where there is no validation split.
+    with all weights. Where the training itself pruned, no step before its end is of the network that came
+    out, and early_step and early_accuracy are NaN. Raises UserError where there is no validation split.
     """
     curves = log.curves
     if curves["val_loss"].isna().all():
         raise UserError("tickets: expected validation images, found none; give the data a validation_size")
-    rows = log.results[log.results["type"].eq("train")]
+    rows = log.results.sort_values(["run", "stage"])
+    before = rows.groupby("run")["sparsity_all"].shift(fill_value=0.0)
+    rows = rows.assign(pruned_meanwhile=rows["sparsity_all"] > before + 1e-9)
+    rows = rows[rows["type"].eq("train")]
     ended = curves.sort_values("step", kind="stable").groupby(["run", "stage"]).tail(1)
-    early = curves.loc[curves.groupby(["run", "stage"])["val_loss"].idxmin().dropna()]
+    finite = curves.dropna(subset="val_loss")
+    early = finite.loc[finite.groupby(["run", "stage"])["val_loss"].idxmin()]
     columns = {"step": "early_step", "test_accuracy": "early_accuracy", "val_accuracy": "val_accuracy"}
     rows = rows.drop(columns=["test_accuracy", "val_accuracy"]).merge(
-        early.rename(columns=columns)[["run", "stage", *columns.values()]], on=["run", "stage"]
+        early.rename(columns=columns)[["run", "stage", *columns.values()]], on=["run", "stage"], how="left"
     )
+    rows.loc[rows.pop("pruned_meanwhile"), ["early_step", "early_accuracy"]] = np.nan
     columns = {"test_accuracy": "end_accuracy"}
     rows = rows.merge(ended.rename(columns=columns)[["run", "stage", "end_accuracy"]], on=["run", "stage"])
     rows["kept"] = (1 - rows["sparsity_all"]).round(9)
@@ -37,7 +43,8 @@ def trainings(log: Any) -> pd.DataFrame:
     rows = rows.sort_values(["arm", "seed", "stage"], key=lambda c: c.map(order) if c.name == "arm" else c)
     rows = rows.drop_duplicates("result").reset_index(drop=True)
     values = ["early_step", "early_accuracy", "end_accuracy"]
-    dense = rows[rows["kept"] == 1].drop_duplicates("seed").set_index("seed")[values]
+    dense = rows[rows["kept"].eq(1) & rows["status"].eq("ok")]
+    dense = dense.drop_duplicates("seed").set_index("seed")[values]
     rows = rows.join(dense.add_prefix("dense_"), on="seed")
     wanted = [
         "arm",
@@ -58,20 +65,13 @@ def at_level(table: pd.DataFrame, arm: str, kept: float) -> pd.DataFrame:
     """The trainings of an arm at the level nearest to `kept` (in ratio), by seed; UserError if none."""
     rows = table[(table["arm"] == arm) & table["status"].eq("ok")]
     if rows.empty:
-        raise UserError(f"tickets: expected the arm {arm}, found {', '.join(table['arm'].unique())}")
+        arms = ", ".join(table.loc[table["status"].eq("ok"), "arm"].unique())
+        raise UserError(
+            f"tickets: expected a training of the arm {arm} that ended well, found some of {arms}"
+        )
     levels = rows["kept"].unique()
     nearest = min(levels, key=lambda level: abs(np.log(level / kept)))
     return rows[rows["kept"] == nearest].set_index("seed")
-
-
-def interval(values: pd.Series | np.ndarray) -> tuple[float, float, float, int]:
-    """Mean, ends of its 95 % t-interval, n; no ends where n is 1."""
-    values = np.asarray(pd.Series(values).dropna(), float)
-    n = len(values)
-    if n < 2:
-        return (float(values.mean()) if n else np.nan), np.nan, np.nan, n
-    half = t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n)
-    return values.mean(), values.mean() - half, values.mean() + half, n
 
 
 def ratio_interval(one: pd.Series, other: pd.Series) -> tuple[float, float, float, int]:
@@ -102,6 +102,15 @@ def falls_below(table: pd.DataFrame, arm: str, quantity: str = "early_accuracy")
         to_the_end = below[::-1].cummin()[::-1]
         levels.append(float(found.loc[to_the_end, "kept"].max()))
     return levels[0], levels[1]
+
+
+def rewinds(log: Any, arm: str = "ticket") -> pd.DataFrame:
+    """An arm's rewound networks, each once, with `kept`, the share of all weights. UserError if none."""
+    rows = log.results[log.results["type"].eq("rewind") & log.results["arm"].eq(arm)]
+    rows = rows[rows["status"].eq("ok")].drop_duplicates("result")
+    if rows.empty:
+        raise UserError(f"tickets: expected rewound networks of the arm {arm}, found none")
+    return rows.assign(kept=(1 - rows["sparsity_all"]).round(9))
 
 
 def masks(log: Any) -> pd.DataFrame:
@@ -174,11 +183,8 @@ def keep_share_by_weight(log: Any, layer: int, kept: float, arm: str = "ticket")
     `weight` is the middle of a bin, n the seeds. The two outermost bins, which hold the tails, are left out,
     and bins that hold fewer than a hundred weights of some seed.
     """
-    rows = log.results[log.results["type"].eq("rewind") & log.results["arm"].eq(arm)].drop_duplicates(
-        "result"
-    )
-    levels = (1 - rows["sparsity_all"]).round(9)
-    rows = rows[levels == min(levels.unique(), key=lambda level: abs(np.log(level / kept)))]
+    rows = rewinds(log, arm)
+    rows = rows[rows["kept"] == min(rows["kept"].unique(), key=lambda level: abs(np.log(level / kept)))]
     shares = []
     for result in rows["result"]:
         arrays = log.arrays[result]

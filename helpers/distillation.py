@@ -1,0 +1,183 @@
+"""Distillation in numbers: settings chosen on validation, students beside their controls, learning rates."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .comparison import interval
+from .errors import UserError
+from .plots import mean_interval
+from .recovery_report import points
+from .report import percent
+
+ARM_NAMES = {
+    "ce": "cross-entropy",
+    "smooth": "label smoothing",
+    "kd": "distilled",
+    "kd_unscaled": "distilled, without T²",
+}
+"""What tables and legends call an arm, or the part of its name after the student's."""
+
+USABLE, NEAR = 0.9, 0.002
+"""Validation accuracy that counts as trained; and how near to an arm's best counts as as good."""
+
+
+def best_setting(rows: pd.DataFrame, axes: list[str]) -> dict[str, Any]:
+    """The values of the axes with the highest mean validation accuracy over seeds; test selects nothing.
+
+    A setting of which a run diverged or failed is out. Raises UserError where none is left.
+    """
+    used = [axis for axis in axes if rows[axis].notna().any()]
+    if not used:
+        return {}
+    groups = rows.assign(is_ok=rows["status"].eq("ok")).groupby(used)
+    means = groups["val_accuracy"].mean()[groups["is_ok"].all()]
+    if means.dropna().empty:
+        raise UserError("distillation: expected a setting whose every run ended well, found none")
+    best = means.idxmax()
+    return dict(zip(used, best if isinstance(best, tuple) else (best,), strict=True))
+
+
+def at_setting(rows: pd.DataFrame, setting: dict[str, Any]) -> pd.DataFrame:
+    """The rows with these values of the axes, by seed."""
+    for axis, value in setting.items():
+        rows = rows[np.isclose(rows[axis].astype(float), value)]
+    return rows.set_index("seed")
+
+
+def setting_text(setting: dict[str, Any]) -> str:
+    """'lr 0.001, T 20, alpha 0.4'."""
+    short = {"sweep.temperature": "T"}
+    return ", ".join(f"{short.get(axis, axis.split('.')[-1])} {value:g}" for axis, value in setting.items())
+
+
+def students_table(log: Any, students: dict[str, str], original: dict[str, float]) -> pd.DataFrame:
+    """A row a student and a way to train it, each beside the same student without a teacher.
+
+    `students`: what arms begin with, and the name to show. `original`: the author's setting, by axis. "tuned"
+    is the setting of highest mean validation accuracy; the control of the first is cross-entropy at the same
+    learning rate, of the second cross-entropy tuned likewise. Differences are paired by seed.
+    """
+    rows, axes = log.final(), ["sweep.lr", "sweep.temperature", "sweep.alpha"]
+    table = []
+    for student, shown in students.items():
+        arms = {kind: rows[rows["arm"] == f"{student}_{kind}"] for kind in ("ce", "smooth", "kd")}
+        same_rate = {"sweep.lr": original["sweep.lr"]}
+        tuned = {kind: best_setting(of_arm, axes) for kind, of_arm in arms.items()}
+        lines = [
+            ("ce", "", same_rate, None),
+            ("kd", "the author's", original, same_rate),
+            ("ce", "tuned", tuned["ce"], None),
+            ("smooth", "tuned", tuned["smooth"], tuned["ce"]),
+            ("kd", "tuned", tuned["kd"], tuned["ce"]),
+        ]
+        for kind, how, setting, control in lines:
+            found = at_setting(arms[kind], setting)
+            line = {
+                "student": shown,
+                "trained with": f"{ARM_NAMES[kind]}{', ' + how if how else ''}",
+                "setting": setting_text(setting),
+                "test accuracy, %": _percent(found["test_accuracy"]),
+                "less its control, points": "",
+            }
+            if control is not None:
+                theirs = at_setting(arms["ce"], control)
+                gap = found["test_accuracy"] - theirs["test_accuracy"]
+                line["less its control, points"] = points(*interval(gap)[:3])
+            for column, name in (
+                ("teacher_agreement", "agrees with its teacher, %"),
+                ("teacher_divergence", "KL, nats"),
+            ):
+                values = found[column] if kind == "kd" else pd.Series(dtype=float)
+                form = f"{100 * values.mean():.2f}" if "agreement" in column else f"{values.mean():.3f}"
+                line[name] = form if len(values) else ""
+            table.append(line | {"seeds": len(found)})
+    return pd.DataFrame(table).set_index("student")
+
+
+def _percent(values: pd.Series) -> str:
+    """Mean and half the interval, in percent."""
+    return percent(*interval(values)[:3])
+
+
+def rate_rows(log: Any) -> pd.DataFrame:
+    """A row a run: arm, seed, lr, status, val_accuracy, test_accuracy, and steps_97 and steps_98.
+
+    Those are the first logged steps with so much validation accuracy, NaN for never. What did not end
+    finite has the accuracy 0.
+    """
+    rows = log.final().rename(columns={"sweep.lr": "lr"})
+    for accuracy in (0.97, 0.98):
+        reached = log.curves[log.curves["val_accuracy"] >= accuracy].groupby("run")["step"].min()
+        rows[f"steps_{accuracy:.0%}".rstrip("%")] = rows["run"].map(reached)
+    ended = rows["status"].eq("ok")
+    for column in ("val_accuracy", "test_accuracy"):
+        rows[column] = rows[column].where(ended, 0.0)
+    wanted = ["arm", "seed", "lr", "status", "val_accuracy", "test_accuracy", "steps_97", "steps_98"]
+    return rows[wanted]
+
+
+def usable_range(rows: pd.DataFrame) -> dict[str, float]:
+    """Of one arm's rows: `largest` lr at which every seed is USABLE; `best` lr, by mean validation accuracy;
+    `low` and `high`, the ends of the stretch around it within NEAR of its mean.
+    """
+    by_rate = rows.groupby("lr")["val_accuracy"]
+    usable, means = by_rate.min() > USABLE, by_rate.mean()
+    best = means.idxmax()
+    near = means >= means[best] - NEAR
+    rates = list(means.index)
+    low = high = rates.index(best)
+    while low > 0 and near.iloc[low - 1]:
+        low -= 1
+    while high < len(rates) - 1 and near.iloc[high + 1]:
+        high += 1
+    largest = max((rate for rate in rates if usable[rate]), default=np.nan)
+    return {"largest": largest, "best": best, "low": rates[low], "high": rates[high]}
+
+
+def rate_table(log: Any) -> pd.DataFrame:
+    """A row an arm: the claim that distillation allows larger learning rates and fast training, measured.
+
+    Steps to 97 and 98 % validation accuracy at the rate that is best for cross-entropy, and at the arm's
+    own; a mean over the seeds that got there. The last column is paired by seed, at each arm's own best.
+    """
+    rows, table = rate_rows(log), []
+    shared = usable_range(rows[rows["arm"] == "ce"])["best"]
+    control = at_setting(rows[rows["arm"] == "ce"], {"lr": shared})
+    for arm in rows["arm"].unique():
+        own = rows[rows["arm"] == arm]
+        found = usable_range(own)
+        at_best, at_shared = (at_setting(own, {"lr": rate}) for rate in (found["best"], shared))
+        line = {
+            "trained with": ARM_NAMES.get(arm, arm),
+            f"largest lr with every seed above {USABLE:.0%}": f"{found['largest']:.3g}",
+            "best lr": f"{found['best']:.3g}",
+            f"within {100 * NEAR:g} points of it": f"{found['low']:.3g} to {found['high']:.3g} "
+            f"({found['high'] / found['low']:.3g} ×)",
+            f"steps to 97 %, at {shared:.3g}": _steps(at_shared["steps_97"]),
+            "at its own best": _steps(at_best["steps_97"]),
+            f"steps to 98 %, at {shared:.3g}": _steps(at_shared["steps_98"]),
+            "at its own best ": _steps(at_best["steps_98"]),
+            "test accuracy at its best, %": _percent(at_best["test_accuracy"]),
+            "less cross-entropy's, points": "",
+        }
+        if arm != "ce":
+            gap = at_best["test_accuracy"] - control["test_accuracy"]
+            line["less cross-entropy's, points"] = points(*interval(gap)[:3])
+        table.append(line | {"seeds": len(at_best)})
+    return pd.DataFrame(table).set_index("trained with")
+
+
+def _steps(steps: pd.Series) -> str:
+    """'1,250 ± 90', and how many seeds did not get there."""
+    mean, low, high, n = interval(steps)
+    if n == 0:
+        return "never"
+    half = "" if np.isnan(low) else f" ± {(high - low) / 2:,.0f}"
+    return f"{mean:,.0f}{half}" + (f" ({n} of {len(steps)} seeds)" if n < len(steps) else "")
+
+
+def rate_means(log: Any, quantity: str) -> pd.DataFrame:
+    """Mean and interval of a quantity by arm and learning rate: arm, lr, mean, low, high, n."""
+    return mean_interval(rate_rows(log).drop(columns="status"), ["arm", "lr"], quantity)
