@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .experiment import ROOT
 from .comparison import interval
+from .experiment import ROOT
 from .recovery_plots import arm_style
 from .recovery_report import points
 from .report import percent

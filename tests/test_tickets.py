@@ -579,6 +579,6 @@ def test_a_training_that_pruned_meanwhile_has_no_early_stop():
     table = trainings(log)
     rows = table[table["arm"] == "reinit"]
     assert len(rows) == gradual.sum() == 2
-    assert rows[["early_step", "early_accuracy"]].isna().all(None)
+    assert rows[["early_step", "early_accuracy"]].isna().all(axis=None)
     assert rows["end_accuracy"].notna().all()
     assert table.loc[table["arm"] == "ticket", "early_step"].notna().all()
