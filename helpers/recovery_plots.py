@@ -34,6 +34,7 @@ ARM_STYLES = {
     "filters_small_dense": ("#009E73", "^", "small dense, from scratch"),
     "ticket": ("#0072B2", "o", "ticket"),
     "reinit": ("#D55E00", "s", "its mask, fresh weights"),
+    "reinit_longer": ("#D55E00", "*", "the same, trained longer"),
     "shuffle": ("#E69F00", "^", "random mask, initial weights"),
     "untrained_mask": ("#CC79A7", "P", "largest initial weights"),
     "oneshot_ticket": ("#56B4E9", "D", "ticket, pruned at once"),

@@ -93,7 +93,7 @@ def compute_panel(ax: Axes, table: pd.DataFrame) -> None:
     unit = dense["train_flops"].mean()
     ax.axhline(100 * dense["end_accuracy"].mean(), color="0.35", linewidth=1)
     shown = []
-    for arm in (arm for arm in table["arm"].unique() if arm != "longer"):
+    for arm in (arm for arm in table["arm"].unique() if not arm.endswith("longer")):
         colour, marker, _ = arm_style(arm)
         for kept, fill in COMPUTE_LEVELS:
             rows = at_level(table, arm, kept)

@@ -44,6 +44,13 @@ def paper_table(log: Any) -> pd.DataFrame:
         name = f"accuracy at early stop, ticket less reinitialised, {_kept(pair[0])}"
         gap = interval(pair[0]["early_accuracy"] - pair[1]["early_accuracy"])
         rows.append(_row("" if place else "accuracy_to_reinit", name, gap, "points"))
+    if "reinit_longer" in set(table["arm"]):
+        for level in (SPARSE, SPARSER):
+            pair = [at_level(table, arm, level) for arm in ("ticket", "reinit_longer")]
+            name = f"the same, reinitialised trained longer, {_kept(pair[1])}"
+            rows.append(
+                _row("", name, interval(pair[0]["early_accuracy"] - pair[1]["early_accuracy"]), "points")
+            )
     best = at_level(table, "ticket", BEST)
     gain = interval(best["early_accuracy"] - best["dense_early_accuracy"])
     rows.append(_row("gain_over_dense", f"accuracy, ticket less dense, {_kept(best)}", gain, "points"))
