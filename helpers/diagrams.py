@@ -1,6 +1,7 @@
 """Networks as drawings, from the records that every log keeps; and the one-page summary."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -9,7 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 
 from .plots import compact_number, finish, learning_panel, prune_panel, seeds_note, styled
-from .recovery_plots import recovery_lines
+from .recovery_plots import error_scale, recovery_lines
+from .ticket_plots import compute_panel, level_lines
+from .tickets import trainings
 
 COLOURS = {"input": "#999999", "conv2d": "#0072B2", "linear": "#D55E00"}
 POOL_COLOUR = "#009E73"
@@ -98,16 +101,20 @@ def _draw_box(ax: Axes, left: float, half: float, box: dict) -> None:
 
 
 @styled
-def overview_viz(logs: dict[str, Any], recovered: dict[str, Any] | None = None) -> Figure:
-    """The one-page summary (A4, landscape): architecture, learning and pruning curves, a column a log.
+def overview_viz(
+    logs: dict[str, Any], recovered: dict[str, Any] | None = None, tickets: Any | None = None
+) -> Figure:
+    """The one-page summary: architecture, learning and pruning curves, a column a log; lottery tickets below.
 
     `recovered`: by the same key, a log of recovery, two of whose arms are drawn beside the one-shot curves.
     """
+    heights = (0.8, 1, 1.25) if tickets is None else (0.8, 1, 1.25, 1.25)
     ratios = {
-        "height_ratios": (0.8, 1, 1.25),
+        "height_ratios": heights,
         "width_ratios": [max(8, len(_boxes(log.net))) for log in logs.values()],
     }
-    fig, axes = plt.subplots(3, len(logs), figsize=(11.69, 8.27), squeeze=False, gridspec_kw=ratios)
+    size = (11.69, 2.71 * sum(heights))
+    fig, axes = plt.subplots(len(heights), len(logs), figsize=size, squeeze=False, gridspec_kw=ratios)
     tables = []
     for ax in axes[1, 1:]:
         ax.sharey(axes[1, 0])
@@ -117,5 +124,36 @@ def overview_viz(logs: dict[str, Any], recovered: dict[str, Any] | None = None) 
         tables.append(prune_panel(column[2], log, f"{title}: pruned"))
         if recovered and title in recovered:
             recovery_lines(column[2], recovered[title])
+    shown = list(logs.values())
+    if tickets is not None:
+        _ticket_row(axes[3], tickets)
+        shown.append(tickets)
     note = seeds_note(tables, has_dots=True)
-    return finish(fig, logs.values(), note, "Small networks, trained and then pruned", axes[2])
+    return finish(fig, shown, note, "Small networks, trained and then pruned", axes[2])
+
+
+def _ticket_row(axes: Sequence[Axes], log: Any) -> None:
+    """Draws what tickets reach, how early, and what they cost, on as many of these axes as there are."""
+    table = trainings(log)
+    table = table[table["arm"].isin(("ticket", "reinit", "shuffle", "oneshot_ticket"))]
+    for ax in axes[len(TICKET_PANELS) :]:
+        ax.remove()
+    for ax, (quantity, title) in zip(axes, TICKET_PANELS.items(), strict=False):
+        if quantity == "compute":
+            compute_panel(ax, table)
+        else:
+            level_lines(ax, table, quantity)
+            ax.set_title(title)
+        if quantity == "early_accuracy":
+            error_scale(ax, 94, 98.7)
+            ax.legend(loc="lower left", fontsize=7)
+        elif quantity == "early_step":
+            ax.set_ylabel("step of least validation loss")
+
+
+TICKET_PANELS = {
+    "early_accuracy": "lottery tickets: accuracy at early stop",
+    "early_step": "lottery tickets: early-stop step",
+    "compute": "",
+}
+"""What the lowest row shows, and its titles."""

@@ -1,0 +1,110 @@
+"""Figures of distillation: students beside their controls, and the whole range of learning rates."""
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from .distillation import ARM_NAMES, rate_means, rate_rows, usable_range
+from .plots import finish, mean_interval, seeds_note, styled
+from .recovery_plots import error_scale
+
+LOSS_STYLES = {
+    "ce": ("#555555", "o", "-"),
+    "smooth": ("#E69F00", "^", "-"),
+    "kd": ("#0072B2", "s", "-"),
+    "kd_unscaled": ("#56B4E9", "D", "--"),
+}
+"""Colour (Okabe–Ito), marker and line of a way to train."""
+
+ALPHA_COLOURS = ("#0072B2", "#009E73", "#CC79A7", "#D55E00")
+
+
+@styled
+def students_figure(log: Any, students: dict[str, str], low: float = 95.5, high: float = 98.5) -> Figure:
+    """Test accuracy over the temperature: a row a learning rate, a column a student, a line a weight alpha.
+
+    The bands are the same student with cross-entropy and with label smoothing, at the same learning rate.
+    """
+    rows = log.final()
+    rates = sorted(rows["sweep.lr"].unique())
+    size = (1 + 4.2 * len(students), 0.8 + 3 * len(rates))
+    fig, axes = plt.subplots(len(rates), len(students), figsize=size, squeeze=False, sharey=True)
+    tables = []
+    for column, (student, shown) in enumerate(students.items()):
+        for row, rate in enumerate(rates):
+            ax, here = axes[row, column], rows[np.isclose(rows["sweep.lr"], rate)]
+            for kind in ("ce", "smooth"):
+                control_band(ax, here[here["arm"] == f"{student}_{kind}"], kind)
+            distilled = here[here["arm"] == f"{student}_kd"]
+            means = mean_interval(distilled, ["sweep.alpha", "sweep.temperature"], "test_accuracy")
+            for (alpha, drawn), colour in zip(means.groupby("sweep.alpha"), ALPHA_COLOURS, strict=False):
+                half = 50 * (drawn["high"] - drawn["low"]).fillna(0)
+                # Beside each other, so that no whisker hides another.
+                x = drawn["sweep.temperature"] * (1 + 0.03 * list(means["sweep.alpha"].unique()).index(alpha))
+                style = {
+                    "color": colour,
+                    "marker": "s",
+                    "elinewidth": 1,
+                    "label": f"distilled, alpha {alpha:g}",
+                }
+                ax.errorbar(x, 100 * drawn["mean"], yerr=half, **style)
+            tables.append(means)
+            error_scale(ax, low, high)
+            ax.set(xscale="log", xlabel="temperature", title=f"{shown}, learning rate {rate:g}")
+            ticks = sorted(distilled["sweep.temperature"].unique())
+            ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+            ax.xaxis.set_minor_locator(NullLocator())
+            ax.tick_params(labelleft=True)
+    note = seeds_note(tables).replace("band:", "band and whisker:")
+    return finish(fig, [log], note, axes=axes.flatten())
+
+
+def control_band(ax: Axes, rows: pd.DataFrame, kind: str) -> None:
+    """A student without a teacher: a line, and a band for its interval."""
+    if rows.empty:
+        return
+    colour, _, _ = LOSS_STYLES[kind]
+    found = (
+        100 * mean_interval(rows.assign(base=""), "base", "test_accuracy").iloc[0][["mean", "low", "high"]]
+    )
+    ax.axhline(found["mean"], color=colour, linewidth=1, label=ARM_NAMES[kind])
+    if np.isfinite(found["low"]):
+        ax.axhspan(found["low"], found["high"], color=colour, alpha=0.2, linewidth=0)
+
+
+@styled
+def learning_rate_figure(log: Any) -> Figure:
+    """Validation and test accuracy over the learning rate, and steps to 97 % validation; a line a loss."""
+    rows = rate_rows(log)
+    fig, axes = plt.subplots(1, 3, figsize=(12.2, 4.6))
+    tables = []
+    for arm in rows["arm"].unique():
+        colour, marker, line = LOSS_STYLES[arm]
+        own = rows[rows["arm"] == arm]
+        for ax, quantity in zip(axes, ("val_accuracy", "test_accuracy", "steps_97"), strict=True):
+            means = rate_means(log, quantity).query("arm == @arm and n > 0")
+            tables.append(means)
+            factor = 1 if quantity == "steps_97" else 100
+            ax.plot(own["lr"], factor * own[quantity], ".", color=colour, markersize=2.5, alpha=0.5)
+            style = {"color": colour, "marker": marker, "label": ARM_NAMES[arm], "markersize": 3.5}
+            ax.plot(means["lr"], factor * means["mean"], line, **style)
+        axes[0].axvline(usable_range(own)["largest"], color=colour, linewidth=1, linestyle=":")
+    for ax in axes:
+        ax.set(xscale="log", xlabel="learning rate")
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    for ax, split in zip(axes, ("validation", "test"), strict=False):
+        error_scale(ax, 10, 98.5)
+        ax.set(ylabel=f"{split} accuracy (%), log scale of the error", title=f"{split} accuracy")
+    axes[0].set_title("validation accuracy; dotted: largest rate with every seed above 90 %")
+    axes[2].set(
+        yscale="log", ylabel="steps", title="steps to 97 % validation accuracy (seeds that get there)"
+    )
+    note = seeds_note(tables).replace(
+        "line: mean; band: 95 % t-interval over seeds", "line: mean; dots: seeds"
+    )
+    return finish(fig, [log], note, axes=axes)
