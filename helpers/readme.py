@@ -16,6 +16,7 @@ from .logger import atomic
 from .recovery_plots import UNTRAINED
 from .recovery_report import filter_table, lenet_table, recovery_table, repair_comparison, verdict_table
 from .report import accuracy_table, benchmark_table, comparison_table, dense_table, engine_table
+from .ticket_report import levels_table, paper_table
 from .utils import load_log
 
 README = ROOT / "README.md"
@@ -24,6 +25,8 @@ ONE_SHOT = {"Challenge MLP": "mlp_oneshot", "LeNet-5": "lenet5_oneshot", "8-laye
 
 LENETS = {"LeNet-300-100": "lenet300_recovery", "LeNet-5": "lenet5_recovery"}
 RETRAINED = ("finetune", "refit_finetune", "iterative", "gradual", "random_finetune", "small_dense_long")
+
+TICKETS = ("ticket", "late_rewind", "oneshot_ticket", "reinit", "untrained_mask", "shuffle")
 
 BLOCK = re.compile(r"(<!-- table (\w+)[^>]*-->\n).*?(<!-- end -->)", re.DOTALL)
 """A table in README: what stands between the two marks is generated."""
@@ -58,6 +61,9 @@ def readme_tables() -> dict[str, str]:
     tables["verdicts"] = verdict_table(recovery, ["gradual", "dense_long"])
     tables["lenets"] = lenet_table(lenets)
     tables["filters"] = filter_table(lenets["LeNet-5"])
+    tickets = load_log(ROOT / "logs" / "lottery_ticket.hdf5")
+    tables["tickets_paper"] = paper_table(tickets)
+    tables["tickets_levels"] = levels_table(tickets, TICKETS, ["reinit", "untrained_mask"])
     return {name: markdown(table) for name, table in tables.items()}
 
 
