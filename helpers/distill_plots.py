@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from .distillation import ARM_NAMES, rate_means, rate_rows, usable_range
+from .distillation import ARM_NAMES, STUDENTS, rate_means, rate_rows, usable_range
 from .plots import finish, mean_interval, seeds_note, styled
 from .recovery_plots import error_scale
 
@@ -25,17 +25,17 @@ ALPHA_COLOURS = ("#0072B2", "#009E73", "#CC79A7", "#D55E00")
 
 
 @styled
-def students_figure(log: Any, students: dict[str, str], low: float = 95.5, high: float = 98.5) -> Figure:
+def students_figure(log: Any, low: float = 95.5, high: float = 98.5) -> Figure:
     """Test accuracy over the temperature: a row a learning rate, a column a student, a line a weight alpha.
 
     The bands are the same student with cross-entropy and with label smoothing, at the same learning rate.
     """
     rows = log.final()
     rates = sorted(rows["sweep.lr"].unique())
-    size = (1 + 4.2 * len(students), 0.8 + 3 * len(rates))
-    fig, axes = plt.subplots(len(rates), len(students), figsize=size, squeeze=False, sharey=True)
+    size = (1 + 4.2 * len(STUDENTS), 0.8 + 3 * len(rates))
+    fig, axes = plt.subplots(len(rates), len(STUDENTS), figsize=size, squeeze=False, sharey=True)
     tables = []
-    for column, (student, shown) in enumerate(students.items()):
+    for column, (student, shown) in enumerate(STUDENTS.items()):
         for row, rate in enumerate(rates):
             ax, here = axes[row, column], rows[np.isclose(rows["sweep.lr"], rate)]
             for kind in ("ce", "smooth"):

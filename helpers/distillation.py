@@ -19,6 +19,12 @@ ARM_NAMES = {
 }
 """What tables and legends call an arm, or the part of its name after the student's."""
 
+STUDENTS = {"wide": "256-128-128-64-64-64", "narrow": "64-64-64-64"}
+"""The original author's students: what their arms begin with, and their hidden units."""
+
+AUTHORS = {"sweep.lr": 0.001, "sweep.temperature": 20, "sweep.alpha": 0.4}
+"""His setting (Lange 2020, section 5), at Adam's usual learning rate."""
+
 USABLE, NEAR = 0.9, 0.002
 """Validation accuracy that counts as trained; and how near to an arm's best counts as as good."""
 
@@ -52,22 +58,22 @@ def setting_text(setting: dict[str, Any]) -> str:
     return ", ".join(f"{short.get(axis, axis.split('.')[-1])} {value:g}" for axis, value in setting.items())
 
 
-def students_table(log: Any, students: dict[str, str], original: dict[str, float]) -> pd.DataFrame:
+def students_table(log: Any) -> pd.DataFrame:
     """A row a student and a way to train it, each beside the same student without a teacher.
 
-    `students`: what arms begin with, and the name to show. `original`: the author's setting, by axis. "tuned"
-    is the setting of highest mean validation accuracy; the control of the first is cross-entropy at the same
-    learning rate, of the second cross-entropy tuned likewise. Differences are paired by seed.
+    "tuned" is the setting of highest mean validation accuracy. The control of the author's setting is
+    cross-entropy at the same learning rate, that of a tuned one cross-entropy tuned likewise. Differences
+    are paired by seed.
     """
     rows, axes = log.final(), ["sweep.lr", "sweep.temperature", "sweep.alpha"]
     table = []
-    for student, shown in students.items():
+    for student, shown in STUDENTS.items():
         arms = {kind: rows[rows["arm"] == f"{student}_{kind}"] for kind in ("ce", "smooth", "kd")}
-        same_rate = {"sweep.lr": original["sweep.lr"]}
+        same_rate = {"sweep.lr": AUTHORS["sweep.lr"]}
         tuned = {kind: best_setting(of_arm, axes) for kind, of_arm in arms.items()}
         lines = [
             ("ce", "", same_rate, None),
-            ("kd", "the author's", original, same_rate),
+            ("kd", "the author's", AUTHORS, same_rate),
             ("ce", "tuned", tuned["ce"], None),
             ("smooth", "tuned", tuned["smooth"], tuned["ce"]),
             ("kd", "tuned", tuned["kd"], tuned["ce"]),
