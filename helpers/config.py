@@ -9,9 +9,20 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from .config_parts import Adam, Constant, Count, DataConfig, NetConfig, Optimizer, Schedule, Share, Vocabulary
+from .config_parts import (
+    Adam,
+    Constant,
+    Count,
+    DataConfig,
+    NetConfig,
+    Optimizer,
+    Schedule,
+    Share,
+    Vocabulary,
+    whole,
+)
 
 SCHEMA_PATH = Path(__file__).resolve().parent.parent / "configs" / "schema.json"
 """Written by `python -m helpers.config`."""
@@ -36,12 +47,37 @@ class Teacher(Vocabulary):
     config: str | None = Field(
         None, description="File of its experiment, in the folder of this one; default: this one."
     )
-    arm: str | None = Field(None, description="Its arm; may be left out where there is only one.")
+    arm: str | None = Field(
+        None, description="Its arm; default: the only one, or in this experiment the student's own."
+    )
     sweep: dict[str, Any] = Field({}, description="Its values of the axes that its arm has joined.")
     stage: str | None = Field(None, description="Name of its stage; default: the last one.")
-    seed: Annotated[Count, Field(ge=0)] | Literal["same"] = Field(
-        "same", description="Its seed; 'same': the student's."
-    )
+    seed: Count | Literal["same"] = Field("same", description="Its seed, from 0; 'same': the student's.")
+
+    @field_validator("seed", mode="before")
+    @classmethod
+    def _is_a_seed(cls, seed: Any) -> Any:
+        number = whole(seed)
+        if seed != "same" and (type(number) is not int or not 0 <= number < 2**63):
+            raise ValueError(f"expected 'same' or a whole number from 0, found {json.dumps(seed)}")
+        return seed
+
+
+def _one_or_several(value: Any) -> str:
+    """Which form of the field `teacher` a value is, so that mistakes are told of that form alone."""
+    return "several teachers" if isinstance(value, list) else "one teacher"
+
+
+def _words_or_hash(value: Any) -> str:
+    """Which form one of several teachers has."""
+    return "a hash" if isinstance(value, str) else "one teacher"
+
+
+OneTeacher = Annotated[Teacher, Tag("one teacher")]
+OneOfSeveral = Annotated[OneTeacher | Annotated[str, Tag("a hash")], Discriminator(_words_or_hash)]
+TeacherWords = Annotated[
+    OneTeacher | Annotated[list[OneOfSeveral], Tag("several teachers")], Discriminator(_one_or_several)
+]
 
 
 class TrainStage(StageBase):
@@ -66,10 +102,10 @@ class TrainStage(StageBase):
     log_every: Count | None = Field(
         None, ge=1, description="Steps between rows of the learning curve; default: an epoch."
     )
-    teacher: Teacher | list[Teacher | str] | None = Field(
+    teacher: TeacherWords | None = Field(
         None,
-        description="Distil from this result, or from several, whose probabilities are averaged. (In "
-        "records, results stand by their hashes.)",
+        description="Distil from this result, or from several, whose probabilities (or logits) are averaged. "
+        "(In records, results stand by their hashes.)",
     )
     temperature: float = Field(
         4.0, gt=0, le=1e6, description="Divides the logits of teacher and student in the soft loss."
@@ -99,6 +135,8 @@ class TrainStage(StageBase):
         for word in ("temperature", "alpha", "soft_loss"):
             if self.teacher is None and getattr(self, word) != fields[word].default:
                 raise ValueError(f"{word!r} is of distillation: name a 'teacher' or leave it out")
+        if self.soft_loss == "logits" and self.temperature != fields["temperature"].default:
+            raise ValueError("the soft_loss 'logits' knows no 'temperature': leave it out")
         if self.teacher == []:
             raise ValueError("expected at least one teacher, found []")
         return self

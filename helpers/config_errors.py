@@ -70,6 +70,13 @@ def _walk(loc: Loc) -> tuple[Loc, dict[str, Any]]:
         if "discriminator" in node:
             node = resolve({"$ref": node["discriminator"]["mapping"][part]})
             continue
+        if (
+            isinstance(part, str) and " " in part
+        ):  # our own tag, which tells an object, a list and a text apart
+            wanted = "items" if part.startswith("several") else "$ref"
+            forms = [*node.get("oneOf", []), *(f for o in node.get("anyOf", []) for f in o.get("oneOf", [o]))]
+            node = next((form for form in forms if wanted in form), node)
+            continue
         if isinstance(part, str) and (part in options or part.startswith(("dict[", "literal[", "list["))):
             continue
         path.append(part)
@@ -106,7 +113,11 @@ def _mistake(item: dict[str, Any]) -> tuple[Loc, str]:
         .replace("Input should be a valid", "expected a valid")
         .replace("Input should be", "expected")
     )
-    message = message.replace("String should", "expected to").replace("List should have", "expected")
+    message = (
+        message.replace("a valid dictionary", "an object")
+        .replace("String should", "expected to")
+        .replace("List should have", "expected")
+    )
     message = re.sub(r" after validation, not \d+| or (instance of|object to extract fields).*", "", message)
     return loc, f"{message}, found {short(found)}"
 

@@ -11,7 +11,7 @@ from matplotlib.patches import Polygon
 
 from .plots import compact_number, finish, learning_panel, prune_panel, seeds_note, styled
 from .recovery_plots import error_scale, recovery_lines
-from .ticket_plots import compute_panel, level_lines
+from .ticket_plots import compute_panel, end_line, level_lines
 from .tickets import trainings
 
 COLOURS = {"input": "#999999", "conv2d": "#0072B2", "linear": "#D55E00"}
@@ -149,6 +149,7 @@ def _ticket_row(axes: Sequence[Axes], log: Any) -> None:
             ax.legend(loc="lower left", fontsize=7)
         elif quantity == "early_step":
             ax.set_ylabel("step of least validation loss")
+            end_line(ax, log)
 
 
 TICKET_PANELS = {

@@ -57,9 +57,10 @@ def soft_loss(logits: Tensor, teacher_logits: Tensor, temperature: float, kind: 
     """
     if kind == "logits":
         return F.mse_loss(logits, teacher_logits.mean(0))
-    targets = soft_targets(teacher_logits, temperature)
-    divergence = F.kl_div((logits / temperature).log_softmax(-1), targets, reduction="batchmean")
-    return divergence * temperature**2 if kind == "kl" else divergence
+    # In float64: at a high temperature the divergence is a small difference of large terms.
+    targets = soft_targets(teacher_logits.double(), temperature)
+    divergence = F.kl_div((logits.double() / temperature).log_softmax(-1), targets, reduction="batchmean")
+    return (divergence * temperature**2 if kind == "kl" else divergence).float()
 
 
 class DistillDojo(TrainDojo):

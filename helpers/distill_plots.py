@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from .distillation import ARM_NAMES, STUDENTS, rate_means, rate_rows, usable_range
 from .plots import finish, mean_interval, seeds_note, styled
-from .recovery_plots import error_scale
+from .recovery_plots import arm_style, error_scale
 
 LOSS_STYLES = {
     "ce": ("#555555", "o", "-"),
@@ -84,14 +84,14 @@ def learning_rate_figure(log: Any) -> Figure:
     fig, axes = plt.subplots(1, 3, figsize=(12.2, 4.6))
     tables = []
     for arm in rows["arm"].unique():
-        colour, marker, line = LOSS_STYLES[arm]
+        colour, marker, line = LOSS_STYLES.get(arm, (*arm_style(arm)[:2], "-"))
         own = rows[rows["arm"] == arm]
         for ax, quantity in zip(axes, ("val_accuracy", "test_accuracy", "steps_97"), strict=True):
             means = rate_means(log, quantity).query("arm == @arm and n > 0")
             tables.append(means)
             factor = 1 if quantity == "steps_97" else 100
             ax.plot(own["lr"], factor * own[quantity], ".", color=colour, markersize=2.5, alpha=0.5)
-            style = {"color": colour, "marker": marker, "label": ARM_NAMES[arm], "markersize": 3.5}
+            style = {"color": colour, "marker": marker, "label": ARM_NAMES.get(arm, arm), "markersize": 3.5}
             ax.plot(means["lr"], factor * means["mean"], line, **style)
         axes[0].axvline(usable_range(own)["largest"], color=colour, linewidth=1, linestyle=":")
     for ax in axes:
@@ -107,4 +107,5 @@ def learning_rate_figure(log: Any) -> Figure:
     note = seeds_note(tables).replace(
         "line: mean; band: 95 % t-interval over seeds", "line: mean; dots: seeds"
     )
+    note += " What did not end finite counts as an accuracy of 0."
     return finish(fig, [log], note, axes=axes)

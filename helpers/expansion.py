@@ -190,10 +190,13 @@ class _Draft:
 
     def runs(self) -> Iterator[Run]:
         """Every run of the config as it is now; mistakes are gathered in `mistakes`."""
-        teachers = Teachers(self.path, self.profile, _variants_of)
-        for run, seeds, moved, taken in self.variants():
-            if self.mistakes:
-                continue
+        variants = list(self.variants())
+        if self.mistakes:
+            return
+        # A teacher of the same file is one as it is run now; other files know nothing of --set.
+        own = [run for run, *_ in variants]
+        teachers = Teachers(self.path, self.profile, _variants_of, own)
+        for run, seeds, moved, taken in variants:
             if not has_teacher(run):
                 stages = [step.stage for step in run.steps]
                 for seed, hashes in zip(seeds, stage_hashes(run.data, run.net, seeds, stages), strict=True):

@@ -193,7 +193,8 @@ def _all_records(logs: Path) -> tuple[dict[str, Record], list[str]]:
 def _task_of(records: dict[str, Record], run: str, networks: Path) -> Task:
     """A record's whole sentence as a task, its teachers' too, and what is known of the weights on its way.
 
-    Raises UserError where this version of the verbs gives it another hash, or no log knows a teacher.
+    A teacher that neither a log nor the cache knows is left out: it may not be needed.
+    Raises UserError where this version of the verbs gives it another hash.
     """
     words = records[run].config
     sentence = Sentence.model_validate({key: words[key] for key in ("data", "net", "stages")})
@@ -205,14 +206,15 @@ def _task_of(records: dict[str, Record], run: str, networks: Path) -> Task:
         for key, stage in zip(hashes, sentence.stages, strict=True)
         if stage.type in PERSISTENT and key in records
     }
-    names = [key for stage in sentence.stages for key in getattr(stage, "teacher", None) or ()]
-    if lost := [key for key in names if key not in records]:
-        raise UserError(
-            f"{run}: expected its teacher {lost[0]} in a log, found none; run its experiment again"
-        )
+    teachers = {}
+    for key in (key for stage in sentence.stages for key in getattr(stage, "teacher", None) or ()):
+        # A teacher need be no run of any experiment: then only the cache knows it.
+        record = records.get(key) or cached_record(networks, key, tqdm.write)
+        if record is not None:
+            teachers[key] = _task_of(records | {key: record}, key, networks)
     return Task(
         sentence.data, sentence.net, words["seed"], sentence.stages, hashes, 0, frozenset(), networks,
-        teachers={key: _task_of(records, key, networks) for key in names}, expected=expected,
+        teachers=teachers, expected=expected,
         threads=records[run].provenance.get("threads", 1),
     )  # fmt: skip
 

@@ -54,8 +54,10 @@ def measure(state: State) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     if not math.isnan(state.compact_difference):
         row["compact_difference"] = state.compact_difference
     if state.lessons is not None:
-        student = Teacher(network, dataset.mean, dataset.std, state.precision)
+        was_training = network.training
+        student = Teacher(network.eval(), dataset.mean, dataset.std, state.precision)
         found = fidelity(student, state.lessons.teachers, dataset.test, dataset)
+        network.train(was_training)
         row |= {f"teacher_{name}": value for name, value in found._asdict().items()}
     return row, _arrays(network, dataset, test.predictions) | _ticket(state)
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from .config import TrainStage, Verb
+from .config import RewindStep, TrainStage, Verb
 from .expansion import ExperimentConfig
 from .logger import Log, Record
-from .sentence import Run
+from .sentence import Run, Step
 from .shapes import layer_shapes
 from .stages import PERSISTENT
 from .tasks import Task, cached_record
@@ -38,7 +38,7 @@ def make_plan(
     plan = Plan({key: record for key, record in log.records.items() if record.row["status"] != "failed"})
     kept = {path.name for path in networks.iterdir()} if cached else set()
     keys: dict[str, Task] = {}
-    stages: dict[tuple[int, int], list[Any]] = {}
+    stages: dict[tuple[int, int], tuple[list[Step], list[Verb]]] = {}
     nothing: dict[str, dict[str, Any]] = {}
     provenance = _commit() | {"experiment": experiment.name, "profile": experiment.profile}
 
@@ -74,12 +74,14 @@ def make_plan(
             if broken or key in keys:
                 continue
             needs = [run.hashes[start - 1]] if start else []
-            for step in run.steps[start:end]:
-                for teacher in _teachers(step.stage):
-                    plan_run(_until_weights(run.teachers[teacher]), need_weights=True)
-                    needs += _until_weights(run.teachers[teacher]).hashes[-1:]
-            # Runs that differ in their seed share their stages: planning is a matter of few objects.
-            words = stages.setdefault((id(run.steps), end), [step.stage for step in run.steps[:end]])
+            for teacher in _heard(run, start, end):
+                leading = _until_weights(run.teachers[teacher])
+                plan_run(leading, need_weights=True)
+                needs += leading.hashes[-1:]
+            # Runs that differ in their seed share their stages: planning is a matter of few objects. The
+            # steps are kept beside them, or their id could become that of others.
+            shared = (run.steps, [step.stage for step in run.steps[:end]])
+            words = stages.setdefault((id(run.steps), end), shared)[1]
             keys[key] = Task(
                 run.data, run.net, run.seed, words, run.hashes[:end], start,
                 frozenset(wanted - plan.missing), networks, tuple(need for need in needs if need in keys),
@@ -98,6 +100,14 @@ def make_plan(
 def _teachers(stage: Verb) -> list[str]:
     """Hashes of a stage's teachers."""
     return (stage.teacher or []) if isinstance(stage, TrainStage) else []
+
+
+def _heard(run: Run, start: int, end: int) -> list[str]:
+    """Hashes of the teachers that the stages from `start` to `end` learn from."""
+    steps = run.steps[start:end]
+    # A rewind to a step trains the first steps again.
+    again = any(isinstance(getattr(step.stage, "to", None), RewindStep) for step in steps)
+    return [key for step in (run.steps[:end] if again else steps) for key in _teachers(step.stage)]
 
 
 def _until_weights(run: Run) -> Run:

@@ -33,13 +33,13 @@ ARM_STYLES = {
     "filters_random": ("#555555", "+", "random filters and units, fine-tuned"),
     "filters_small_dense": ("#009E73", "^", "small dense, from scratch"),
     "ticket": ("#0072B2", "o", "ticket"),
-    "reinit": ("#D55E00", "s", "its mask, fresh weights"),
-    "reinit_longer": ("#D55E00", "*", "the same, trained longer"),
+    "reinit": ("#000000", "s", "its mask, fresh weights"),
+    "reinit_longer": ("#000000", "*", "the same, trained longer"),
     "shuffle": ("#E69F00", "^", "random mask, initial weights"),
     "untrained_mask": ("#CC79A7", "P", "largest initial weights"),
     "oneshot_ticket": ("#56B4E9", "D", "ticket, pruned at once"),
     "late_rewind": ("#009E73", "v", "ticket, rewound late"),
-    "longer": ("#000000", "*", "ticket, trained longer"),
+    "longer": ("#0072B2", "*", "ticket, trained longer"),
 }
 """An arm's colour (Okabe–Ito), marker, and name in legends."""
 

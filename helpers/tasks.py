@@ -157,6 +157,9 @@ def restore(task: Task, until: int, say: Say, device: str) -> State:
     return state
 
 
+SAID_LIMIT = 12
+"""How many sets of teachers' logits a process remembers: a few megabytes each."""
+
 _SAID: dict[tuple[str, ...], Tensor] = {}
 """What teachers say of a training split, which many students in this process hear; see `_lessons`."""
 
@@ -164,10 +167,15 @@ _SAID: dict[tuple[str, ...], Tensor] = {}
 def _lessons(task: Task, stage: TrainStage, say: Say, device: str) -> Lessons:
     """The teachers of a stage, as the cache has them or computed again, and what they say.
 
-    Raises UserError where a teacher has diverged.
+    Raises UserError where a teacher has diverged, or where nobody knows it.
     """
     dataset, teachers = load_dataset(task.data, device), []
     for key in stage.teacher:
+        if key not in task.teachers:
+            raise UserError(
+                f"{task.key}: expected its teacher {key} in a log or in {task.networks}, found it in none; "
+                "run its experiment again"
+            )
         sentence = task.teachers[key]
         state = restore(sentence, len(sentence.stages), say, device)
         if state.status != "ok":
@@ -178,7 +186,7 @@ def _lessons(task: Task, stage: TrainStage, say: Say, device: str) -> Lessons:
     if stage.shift:
         return Lessons(teachers, None)
     # Weights may be computed again with other last digits: then their file tells.
-    files = (weights_path(task.networks, key) for key in stage.teacher)
+    files = (weights_path(task.networks, key) for t in stage.teacher for key in task.teachers[t].hashes)
     stamps = (str(path.stat().st_mtime_ns) if path.exists() else "" for path in files)
     name = (*stage.teacher, *stamps, str(task.networks), task.data.model_dump_json(), device)
     if name not in _SAID:
@@ -186,10 +194,6 @@ def _lessons(task: Task, stage: TrainStage, say: Say, device: str) -> Lessons:
             _SAID.pop(next(iter(_SAID)))
         _SAID[name] = split_logits(teachers, dataset.train, dataset)
     return Lessons(teachers, _SAID[name])
-
-
-SAID_LIMIT = 12
-"""How many sets of logits a process remembers: a few megabytes each."""
 
 
 def _kept_state(task: Task, index: int, dataset: Dataset, say: Say) -> State | None:

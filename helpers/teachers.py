@@ -1,13 +1,14 @@
 """Which result a teacher is: from its words in a config to the one run, and hash, that they mean."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from .config import Teacher, TrainStage
-from .config_errors import nearest, short
+from .config_errors import nearest, path_text, short
 from .config_parts import whole
 from .errors import UserError
 from .sentence import Loc, Run, stage_hashes
@@ -29,12 +30,13 @@ def has_teacher(run: Run) -> bool:
 class Teachers:
     """Finds the teachers of one config's runs, under one profile.
 
-    `expand` gives the runs of a file under a profile, still without seeds; a teacher may have any seed.
+    `own` are the runs of this config, still without seeds, and `expand` gives those of another file under
+    a profile; a teacher may have any seed.
     """
 
-    def __init__(self, path: Path, profile: str, expand: Callable[[Path, str], list[Run]]):
-        self.path, self.profile, self.expand = path, profile, expand
-        self.variants: dict[Path, list[Run]] = {}
+    def __init__(self, path: Path, profile: str, expand: Callable[[Path, str], list[Run]], own: list[Run]):
+        self.path, self.profile, self.expand = Path(os.path.normpath(path)), profile, expand
+        self.variants: dict[Path, list[Run]] = {self.path: own}
         self.found: dict[tuple[Path, str, int], Run] = {}
 
     def resolve(self, run: Run, path: Path | None = None, above: tuple[Any, ...] = ()) -> Run:
@@ -66,17 +68,21 @@ class Teachers:
         if isinstance(words, str):
             text = f"expected an object such as {{'arm': 'teacher'}}, found {short(words)}"
             raise TeacherError((), text)
-        path = path.parent / words.config if words.config else path
+        path = Path(os.path.normpath(path.parent / words.config)) if words.config else path
         seed = student.seed if words.seed == "same" else words.seed
+        if words.arm is None and not words.config:
+            words = words.model_copy(update={"arm": student.arm})
         key = (path, words.model_dump_json(), seed)
         if key not in self.found:
             results = {}
             for variant in self._chosen(words, path):
-                # Below here a mistake is of the teacher's own config: what leads back is told here.
                 try:
                     run = self.resolve(replace(variant, seed=seed), path, above)
                 except TeacherError as mistake:
-                    raise TeacherError((), str(mistake)) from None
+                    # Its place is one in the teacher's sentence, and not in the student's.
+                    is_here = not mistake.loc or path == self.path
+                    place = "" if is_here else f"{path}: {path_text(mistake.loc)}: "
+                    raise TeacherError((), f"{place}{mistake}") from None
                 results[run.hashes[-1]] = run
             if len(results) > 1:
                 axes = ", ".join(f"'{axis}'" for axis in run.axes)
@@ -103,7 +109,8 @@ class Teachers:
         chosen = [run for run in variants if run.arm == (words.arm or arms[0])]
         for axis, value in words.sweep.items():
             if axis not in chosen[0].axes:
-                text = f"unknown axis {axis!r}" + nearest(axis, list(chosen[0].axes))
+                text = f"unknown axis {axis!r}"
+                text += nearest(axis, list(chosen[0].axes)) or "; its arm has joined none"
                 raise TeacherError(("sweep",), text)
             values = dict.fromkeys(json.dumps(run.axes[axis]) for run in chosen)
             chosen = [run for run in chosen if whole(run.axes[axis]) == whole(value)]

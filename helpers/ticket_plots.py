@@ -12,13 +12,13 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 from .comparison import interval
 from .plots import finish, mean_interval, seeds_note, styled
 from .recovery_plots import arm_style, error_scale
-from .tickets import at_level, digit_errors, keep_share_by_weight, overlaps, rewinds, trainings
+from .tickets import at_level, digit_errors, keep_share_by_weight, nearest_level, overlaps, rewinds, trainings
 
 LEVELS = (1, 0.512, 0.211, 0.07, 0.036, 0.019)
 """Shares kept that curves and axes show: those that Frankle and Carbin name, and our last."""
 
 PAIR_STYLES = {
-    "longer, same seed": ("#000000", "*", "trained longer, same seed"),
+    "longer, same seed": ("#D55E00", "*", "trained longer, same seed"),
     "late_rewind, same seed": ("#009E73", "v", "rewound late, same seed"),
     "oneshot_ticket, same seed": ("#56B4E9", "D", "pruned at once, same seed"),
     "other seeds": ("#0072B2", "o", "another seed's ticket"),
@@ -40,6 +40,7 @@ def ticket_figure(log: Any, convolutional: Any) -> Figure:
         error_scale(axes[row, 0], low, 98.7 if row == 0 else 99.4)
         axes[row, 0].set_title(f"{name}: test accuracy at early stop")
         level_lines(axes[row, 1], table, "early_step")
+        end_line(axes[row, 1], found)
         axes[row, 1].set(title=f"{name}: early-stop step", ylabel="step of least validation loss")
     table = trainings(log)
     level_lines(axes[0, 2], table, "end_accuracy")
@@ -47,6 +48,15 @@ def ticket_figure(log: Any, convolutional: Any) -> Figure:
     axes[0, 2].set_title("LeNet-300-100: test accuracy at the end")
     compute_panel(axes[1, 2], table)
     return finish(fig, [log, convolutional], seeds_note(tables), axes=axes.flatten())
+
+
+def end_line(ax: Axes, log: Any) -> None:
+    """Where training ends: no early stop can come later, and one that is near may have been cut off."""
+    runs = log.results.loc[log.results["arm"].eq("ticket"), "run"]
+    last = log.curves.loc[log.curves["run"].isin(runs), "step"].max()
+    ax.axhline(last, color="0.35", linewidth=1, linestyle=":")
+    place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "top"}
+    ax.annotate("end of training", (0.02, last), (0, -3), color="0.35", fontsize=7.5, **place)
 
 
 def level_lines(ax: Axes, table: pd.DataFrame, quantity: str) -> pd.DataFrame:
@@ -80,8 +90,7 @@ def kept_axis(ax: Axes, kept: pd.Series) -> None:
 
 def nearest_levels(kept: pd.Series, wanted: tuple[float, ...]) -> list[float]:
     """The levels nearest (in ratio) to the wanted ones, each once, most kept first."""
-    found = (min(kept.unique(), key=lambda level: abs(np.log(level / share))) for share in wanted)
-    return sorted(set(found), reverse=True)
+    return sorted({nearest_level(kept.unique(), share) for share in wanted}, reverse=True)
 
 
 COMPUTE_LEVELS = (0.211, "full"), (0.036, "none")
@@ -108,7 +117,7 @@ def compute_panel(ax: Axes, table: pd.DataFrame) -> None:
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set_title(f"what it takes; filled: {shown[0]} % kept, hollow: {shown[1]} %", fontsize=9)
+    ax.set_title(f"accuracy at the end; filled: {shown[0]} % kept, hollow: {shown[1]} %", fontsize=9)
     error_scale(ax, 94, 98.7)
 
 
@@ -188,7 +197,7 @@ def ticket_insides(log: Any) -> Figure:
 
 def pixel_panel(fig: Figure, ax: Axes, log: Any, rows: pd.DataFrame, level: float) -> None:
     """Draws the share of its first-layer weights that each pixel keeps, mean over the seeds' tickets."""
-    kept = min(rows["kept"], key=lambda found: abs(np.log(found / level)))
+    kept = nearest_level(rows["kept"], level)
     maps = [log.arrays[result]["input_map"] for result in rows.loc[rows["kept"] == kept, "result"]]
     image = ax.imshow(np.mean(maps, 0).mean(0), cmap="cividis", vmin=0)
     percent = FuncFormatter(lambda share, _: f"{100 * share:.3g} %")

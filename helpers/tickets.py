@@ -3,6 +3,7 @@
 Frankle and Carbin (2019): a subnetwork that, trained from its own initial weights, does as well as the whole.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from .errors import UserError
 def trainings(log: Any) -> pd.DataFrame:
     """Each training once, under the first arm that has it: the dense one and a prefix are the ticket's.
 
-    Columns: arm, seed, run, stage, result, status, train_flops, kept (share of all weights that it had),
+    Columns: arm, seed, run, stage, result, status, train_flops, kept (share of all weights, at its end),
     val_accuracy; early_step (of least validation loss among the logged steps), early_accuracy (on test,
     there), end_accuracy (on test), and these three with dense_ before them: of the same seed's training
     with all weights. Where the training itself pruned, no step before its end is of the network that came
@@ -43,8 +44,9 @@ def trainings(log: Any) -> pd.DataFrame:
     rows = rows.sort_values(["arm", "seed", "stage"], key=lambda c: c.map(order) if c.name == "arm" else c)
     rows = rows.drop_duplicates("result").reset_index(drop=True)
     values = ["early_step", "early_accuracy", "end_accuracy"]
-    dense = rows[rows["kept"].eq(1) & rows["status"].eq("ok")]
-    dense = dense.drop_duplicates("seed").set_index("seed")[values]
+    # Only the ticket's own: another arm's dense training may be a longer one.
+    dense = rows[rows["kept"].eq(1) & rows["status"].eq("ok") & rows["arm"].eq("ticket")]
+    dense = dense.set_index("seed")[values]
     rows = rows.join(dense.add_prefix("dense_"), on="seed")
     wanted = [
         "arm",
@@ -69,9 +71,12 @@ def at_level(table: pd.DataFrame, arm: str, kept: float) -> pd.DataFrame:
         raise UserError(
             f"tickets: expected a training of the arm {arm} that ended well, found some of {arms}"
         )
-    levels = rows["kept"].unique()
-    nearest = min(levels, key=lambda level: abs(np.log(level / kept)))
-    return rows[rows["kept"] == nearest].set_index("seed")
+    return rows[rows["kept"] == nearest_level(rows["kept"], kept)].set_index("seed")
+
+
+def nearest_level(levels: Iterable[float], kept: float) -> float:
+    """The level nearest to a share kept, in ratio."""
+    return min(levels, key=lambda level: abs(np.log(level / kept)))
 
 
 def ratio_interval(one: pd.Series, other: pd.Series) -> tuple[float, float, float, int]:
@@ -184,7 +189,7 @@ def keep_share_by_weight(log: Any, layer: int, kept: float, arm: str = "ticket")
     and bins that hold fewer than a hundred weights of some seed.
     """
     rows = rewinds(log, arm)
-    rows = rows[rows["kept"] == min(rows["kept"].unique(), key=lambda level: abs(np.log(level / kept)))]
+    rows = rows[rows["kept"] == nearest_level(rows["kept"], kept)]
     shares = []
     for result in rows["result"]:
         arrays = log.arrays[result]

@@ -453,7 +453,7 @@ def test_the_ticket_figure_draws_means_over_weights_kept_and_over_cost():
     np.testing.assert_allclose(found, np.array([[3, 6], heights]).T)
     random = [line for line in cost.get_lines() if line.get_color() == arm_style("shuffle")[0]]
     assert {x for line in random for x in line.get_xdata()} == {1}
-    assert not [line for line in cost.get_lines() if line.get_color() == arm_style("longer")[0]]
+    assert not [line for line in cost.get_lines() if line.get_marker() == arm_style("longer")[1]]
     assert fig.get_suptitle() == QUICK_NOTE
 
 
