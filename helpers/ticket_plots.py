@@ -178,21 +178,13 @@ def ticket_insides(log: Any) -> Figure:
     layer_panel(axes[2, 0], log, rows, "same_sign_by_layer", "kept weights that keep their sign (%)")
     axes[2, 0].set(title="sign before training and after")
     axes[2, 0].axhline(50, color="0.35", linewidth=1)
-    axes[2, 0].annotate(
-        "chance",
-        (0.98, 50),
-        (0, 3),
-        xycoords=("axes fraction", "data"),
-        textcoords="offset points",
-        ha="right",
-        fontsize=7.5,
-        color="0.35",
-    )
+    place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right"}
+    axes[2, 0].annotate("chance", (0.98, 50), (0, 3), color="0.35", fontsize=7.5, **place)
     digit_panel(axes[2, 1], log, table)
     untrained_panel(axes[2, 2], log)
-    return finish(
-        fig, [log], seeds_note([mean_interval(table, ["arm", "kept"], "early_step").query("arm == 'ticket'")])
-    )
+    means = mean_interval(table[table["arm"] == "ticket"], "kept", "end_accuracy")
+    note = seeds_note([means]).replace("band:", "band and whisker:")
+    return finish(fig, [log], f"{note} Masks are those of the rewound networks.")
 
 
 def pixel_panel(fig: Figure, ax: Axes, log: Any, rows: pd.DataFrame, level: float) -> None:
@@ -241,7 +233,11 @@ def overlap_panel(ax: Axes, log: Any) -> None:
     )
     ax.plot(others.index, others["chance"], ":", color="0.35", label="chance")
     kept_axis(ax, found["kept"])
-    ax.set(ylim=(0, None), ylabel="Jaccard index", title="first-layer masks: overlap with the ticket's")
+    ax.set(
+        ylim=(0, 1.4 * ax.get_ylim()[1]),
+        ylabel="Jaccard index",
+        title="first-layer masks: overlap with the ticket's",
+    )
     ax.legend(fontsize=7)
 
 
@@ -282,7 +278,7 @@ def digit_panel(ax: Axes, log: Any, table: pd.DataFrame) -> None:
         xlabel="digit",
         ylabel="test images wrong (%)",
         title="which digits a sparse ticket loses",
-        ylim=(0, None),
+        ylim=(0, 1.3 * ax.get_ylim()[1]),
     )
     ax.legend()
 
