@@ -28,6 +28,11 @@ SAME_LOGITS = 0.01
 
 def run_train(state: State, stage: TrainStage) -> None:
     """Gradient steps: new moments, own schedule, own data order; goes on where a killed one left off."""
+    state.lessons = state.teachers(stage) if stage.teacher else None
+    if state.lessons is not None and state.lessons.diverged:
+        state.notes.append(f"its teacher {state.lessons.diverged} has diverged: nothing to learn from it")
+        state.status, state.lessons = "diverged", None
+        return
     dojo, partial = _dojo(state, stage), state.partial
     if partial is not None and partial.exists():
         before = copy.deepcopy(state.network.state_dict())
@@ -69,8 +74,8 @@ def _dojo(state: State, stage: TrainStage) -> TrainDojo:
     if stage.teacher is None:
         dojo = TrainDojo(*words)
     else:
-        state.lessons = state.teachers(stage)
-        dojo = DistillDojo(*words, teachers=state.lessons.teachers, cached=state.lessons.logits)
+        lessons = state.lessons or state.teachers(stage)
+        dojo = DistillDojo(*words, teachers=lessons.teachers, cached=lessons.logits)
     if state.resume_at is not None:
         dojo.begin_at(state.resume_at)
     return dojo

@@ -23,6 +23,8 @@ class Lessons(NamedTuple):
     teachers: list[Teacher]
     logits: Tensor | None
     """[teachers, n, classes]; None where they look on live."""
+    diverged: str | None = None
+    """Hash of a teacher that has diverged and can teach nothing."""
 
 
 @dataclass

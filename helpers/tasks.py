@@ -167,7 +167,7 @@ _SAID: dict[tuple[str, ...], Tensor] = {}
 def _lessons(task: Task, stage: TrainStage, say: Say, device: str) -> Lessons:
     """The teachers of a stage, as the cache has them or computed again, and what they say.
 
-    Raises UserError where a teacher has diverged, or where nobody knows it.
+    Raises UserError where nobody knows a teacher.
     """
     dataset, teachers = load_dataset(task.data, device), []
     for key in stage.teacher:
@@ -179,7 +179,7 @@ def _lessons(task: Task, stage: TrainStage, say: Say, device: str) -> Lessons:
         sentence = task.teachers[key]
         state = restore(sentence, len(sentence.stages), say, device)
         if state.status != "ok":
-            raise UserError(f"{task.key}: its teacher {key} has {state.status}; choose another")
+            return Lessons([], None, key)
         theirs = state.dataset
         network = state.network.eval().requires_grad_(False)
         teachers.append(Teacher(network, theirs.mean, theirs.std, state.precision, network.macs))

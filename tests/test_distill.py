@@ -29,6 +29,7 @@ from helpers.sentence import stage_hashes
 from helpers.stages import act
 from helpers.tasks import Done, Task, perform, restore
 from helpers.train_dojo import TrainDojo
+from helpers.utils import load_log
 
 FLATTEN, LOGITS = {"type": "flatten"}, {"type": "linear", "units": 10}
 MLP = {"layers": [FLATTEN, {"type": "linear", "units": 12}, LOGITS]}
@@ -480,19 +481,24 @@ def test_a_rewind_into_a_distillation_repeats_its_first_steps_with_the_teacher(a
     assert rewound.weight_mask.float().mean() == 0.5
 
 
-def test_a_teacher_that_diverged_is_told_in_one_line_and_the_others_go_on(
+def test_a_student_whose_teacher_diverged_has_diverged_and_the_others_go_on(
     write_config: Callable, tmp_path: Path, here: list[str], capsys: pytest.CaptureFixture
 ) -> None:
     wild = [BASE | {"optimizer": {"type": "sgd", "lr": 1e30}}]
-    path = write_config(school(wild=wild, student=[kd({"arm": "wild"})], calm=[BASE]), "school")
-    keys = {run.arm: run.hashes[0] for run in load_config(path).runs}
-    for _ in range(2):  # from its weights, too
-        assert main([str(path), "--out", str(tmp_path)]) == 2
-        expected = f"{keys['student']}: its teacher {keys['wild']} has diverged; choose another"
-        said = capsys.readouterr()
-        assert said.err.splitlines() == [expected]
-        assert "Traceback" not in said.out
-    assert (tmp_path / "networks" / f"{keys['calm']}.npz").exists()
+    student = [kd({"arm": "wild"}), PRUNE]
+    path = write_config(school(wild=wild, student=student, calm=[BASE]), "school")
+    hashes = {run.arm: run.hashes for run in load_config(path).runs}
+    assert main([str(path), "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr()
+    assert f"its teacher {hashes['wild'][0]} has diverged" in said.out + said.err
+    assert "Traceback" not in said.out + said.err
+    results = load_log(tmp_path / "logs" / "school.hdf5").results.set_index(["arm", "stage"])
+    assert list(results.loc["student", "status"]) == ["diverged", "diverged"]
+    assert np.isnan(results.loc[("student", 1), "test_accuracy"])  # nothing is pruned after it
+    assert results.loc[("calm", 0), "status"] == "ok"
+    here.clear()
+    assert main([str(path), "--out", str(tmp_path)]) == 0
+    assert not here  # divergence is a result: nothing is left to do
 
 
 def test_load_network_loads_a_student_whose_teacher_is_none_of_the_runs(attend: Callable) -> None:
