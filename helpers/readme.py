@@ -64,6 +64,8 @@ def readme_tables() -> dict[str, str]:
     tickets = load_log(ROOT / "logs" / "lottery_ticket.hdf5")
     tables["tickets_paper"] = paper_table(tickets)
     tables["tickets_levels"] = levels_table(tickets, TICKETS, ["reinit", "untrained_mask"])
+    convolutional = load_log(ROOT / "logs" / "lottery_ticket_lenet5.hdf5")
+    tables["tickets_lenet5"] = levels_table(convolutional, ["ticket", "reinit"])
     return {name: markdown(table) for name, table in tables.items()}
 
 

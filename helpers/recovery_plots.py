@@ -34,7 +34,7 @@ ARM_STYLES = {
     "filters_small_dense": ("#009E73", "^", "small dense, from scratch"),
     "ticket": ("#0072B2", "o", "ticket"),
     "reinit": ("#000000", "s", "its mask, fresh weights"),
-    "reinit_longer": ("#000000", "*", "the same, trained longer"),
+    "reinit_longer": ("#000000", "*", "fresh weights, trained longer"),
     "shuffle": ("#E69F00", "^", "random mask, initial weights"),
     "untrained_mask": ("#CC79A7", "P", "largest initial weights"),
     "oneshot_ticket": ("#56B4E9", "D", "ticket, pruned at once"),
