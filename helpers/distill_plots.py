@@ -100,12 +100,12 @@ def learning_rate_figure(log: Any) -> Figure:
     for ax, split in zip(axes, ("validation", "test"), strict=False):
         error_scale(ax, 10, 98.5)
         ax.set(ylabel=f"{split} accuracy (%), log scale of the error", title=f"{split} accuracy")
-    axes[0].set_title("validation accuracy; dotted: largest rate with every seed above 90 %")
-    axes[2].set(
-        yscale="log", ylabel="steps", title="steps to 97 % validation accuracy (seeds that get there)"
-    )
+    axes[2].set(yscale="log", ylabel="steps", title="steps to 97 % validation accuracy")
+    axes[2].set_yticks([500, 700, 1000, 1500, 2000], ["500", "700", "1000", "1500", "2000"])
+    axes[2].yaxis.set_minor_locator(NullLocator())
     note = seeds_note(tables).replace(
         "line: mean; band: 95 % t-interval over seeds", "line: mean; dots: seeds"
     )
-    note += " What did not end finite counts as an accuracy of 0."
+    note += " Dotted: largest rate with every seed above 90 %. What did not end finite counts as 0. "
+    note += "Steps: of the seeds that get there."
     return finish(fig, [log], note, axes=axes)

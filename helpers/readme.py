@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from .distillation import rate_table, students_table
 from .errors import UserError
 from .experiment import ROOT
 from .logger import atomic
@@ -66,6 +67,8 @@ def readme_tables() -> dict[str, str]:
     tables["tickets_levels"] = levels_table(tickets, TICKETS, ["reinit", "untrained_mask"])
     convolutional = load_log(ROOT / "logs" / "lottery_ticket_lenet5.hdf5")
     tables["tickets_lenet5"] = levels_table(convolutional, ["ticket", "reinit"])
+    tables["distill_students"] = students_table(load_log(ROOT / "logs" / "distill_students.hdf5"))
+    tables["distill_rates"] = rate_table(load_log(ROOT / "logs" / "distill_learning_rate.hdf5"))
     return {name: markdown(table) for name, table in tables.items()}
 
 
