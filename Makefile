@@ -24,6 +24,7 @@ readme: .venv/ready
 
 benchmark: .venv/ready
 	$(BIN)/python -m benchmarks.training_step
+	$(BIN)/python -m benchmarks.distill_step
 	$(BIN)/python -m benchmarks.engine
 
 .venv/ready: requirements.txt

@@ -16,7 +16,14 @@ from .experiment import ROOT
 from .logger import atomic
 from .recovery_plots import UNTRAINED
 from .recovery_report import filter_table, lenet_table, recovery_table, repair_comparison, verdict_table
-from .report import accuracy_table, benchmark_table, comparison_table, dense_table, engine_table
+from .report import (
+    accuracy_table,
+    benchmark_table,
+    comparison_table,
+    dense_table,
+    distill_step_table,
+    engine_table,
+)
 from .ticket_report import levels_table, paper_table
 from .utils import load_log
 
@@ -50,6 +57,7 @@ def readme_tables() -> dict[str, str]:
         "published": comparison_table(logs["Challenge MLP"], "mlp-1000-1000-500-200"),
         "training_step": benchmark_table(),
         "engine": engine_table(),
+        "distill_step": distill_step_table(),
     }
     for name, file in ONE_SHOT.items():
         tables[file] = accuracy_table(logs[name])

@@ -128,3 +128,18 @@ def engine_table() -> pd.DataFrame:
         "memory of the parent, 50 and 500 runs": f"{both[0]:.0f} MB and {both[1]:.0f} MB",
     }
     return pd.DataFrame({"measured": rows}).rename_axis("quantity")
+
+
+def distill_step_table() -> pd.DataFrame:
+    """What benchmarks/distill_step.py found: seconds an epoch without and with a teacher."""
+    found = json.loads((ROOT / "benchmarks" / "distill_step.json").read_text())
+    rows = [
+        {
+            "student": row["student"],
+            "without a teacher, s an epoch": f"{row['seconds']['none']:.2f}",
+            "teacher's logits kept": f"{row['cached_ratio']:.2f} ×",
+            "teacher live, on shifted images": f"{row['live_ratio']:.2f} ×",
+        }
+        for row in found["rows"]
+    ]
+    return pd.DataFrame(rows).set_index("student")
