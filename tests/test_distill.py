@@ -312,7 +312,9 @@ def network_of(found: Any, arm: str, stage: int = 0) -> MaskedBodyBuilder:
 def test_two_workers_find_the_same_to_the_last_bit(
     taught: Any, scheduler: str, same_tables: Callable, tmp_path: Path
 ) -> None:
-    same_tables(run_experiment(taught.config, out=tmp_path, scheduler=scheduler), taught)
+    found = run_experiment(taught.config, out=tmp_path, scheduler=scheduler)
+    assert found.computed == len(found.final()) > 0  # by the workers, and not out of a cache
+    same_tables(found, taught)
 
 
 def test_rows_tell_of_fidelity_where_a_stage_distils_and_nowhere_else(taught: Any) -> None:
