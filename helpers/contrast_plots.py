@@ -1,0 +1,101 @@
+"""Figure of distillation and pruning together: paired differences with intervals."""
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .comparison import interval
+from .contrasts import CONTEXT, PRIMARY, Contrast, differences, over_levels, primary_tests
+from .plots import finish, styled
+
+LEVEL_COLOURS = ("#E69F00", "#009E73", "#0072B2", "#CC79A7")
+VERDICT_COLOURS = {"helps": "#009E73", "harms": "#D55E00", "does not": "#555555", "undecided": "#999999"}
+
+
+@styled
+def contrast_figure(logs: dict[str, Any], reach: float = 2.0) -> Figure:
+    """Paired differences in test accuracy with 95 % intervals: a column a network, a row a contrast.
+
+    Above, the planned contrasts with their verdicts; below, the context. `reach`: points shown to either
+    side; what lies beyond stands at the edge with its value.
+    """
+    ratios = {"height_ratios": (len(PRIMARY) + 0.6, len(CONTEXT))}
+    fig, axes = plt.subplots(
+        2, len(logs), figsize=(12.2, 7.6), squeeze=False, sharex=True, sharey="row", gridspec_kw=ratios
+    )
+    verdicts = primary_tests(logs).set_index(["network", "key"])["verdict"]
+    seeds = set()
+    for column, (network, log) in zip(axes.T, logs.items(), strict=True):
+        for ax, contrasts, title in zip(column, (PRIMARY, CONTEXT), ("", "context: "), strict=True):
+            seeds |= contrast_panel(ax, log, contrasts, reach)
+            ax.set_title(f"{title}{network}", loc="left")
+            ax.legend(loc="lower right", fontsize=7)
+        for place, contrast in enumerate(PRIMARY):
+            verdict = verdicts[network, contrast.key]
+            style = {"fontsize": 8, "ha": "right", "va": "center", "fontweight": "bold"}
+            column[0].text(0.99 * reach, place - 0.32, verdict, color=VERDICT_COLOURS[verdict], **style)
+        column[1].set_xlabel("paired difference in test accuracy, points")
+    n = " to ".join(dict.fromkeys(map(str, (min(seeds), max(seeds)))))
+    note = f"n = {n} seeds. Diamond: mean over all levels; whisker: 95 % t-interval over seeds; dots: seeds; "
+    note += "grey: within 0.1 points. Verdicts: mean over levels, corrected for all that are planned (Holm)."
+    return finish(fig, logs.values(), note)
+
+
+def contrast_panel(
+    ax: Axes, log: Any, contrasts: tuple[Contrast, ...], reach: float, has_levels: bool = True
+) -> set[int]:
+    """Draws a row a contrast: the mean over levels, and below it every level; returns the seeds' counts."""
+    counts = set()
+    for place, contrast in enumerate(contrasts):
+        gaps = differences(log, contrast)
+        counts.add(_whisker(ax, over_levels(gaps), place - 0.12, "black", "D", reach, "all levels"))
+        levels = gaps.groupby("sparsity") if has_levels else ()
+        for step, (sparsity, own) in enumerate(levels, 1):
+            colour = LEVEL_COLOURS[(step - 1) % len(LEVEL_COLOURS)]
+            of_level = own.set_index("seed")["difference"]
+            y = place - 0.12 + 0.62 * step / (len(levels) + 1)
+            _whisker(ax, of_level, y, colour, "o", reach, f"{100 * sparsity:g} % pruned")
+    ax.axvspan(-0.1, 0.1, color="0.9", linewidth=0, zorder=0)
+    ax.axvline(0, color="0.35", linewidth=1, zorder=1)
+    texts = [f"({contrast.key}) {contrast.claim}" for contrast in contrasts]
+    ax.set_yticks(np.arange(len(contrasts)), texts)
+    ax.set(ylim=(len(contrasts) - 0.35, -0.6), xlim=(-reach, reach))
+    ax.grid(axis="y", visible=False)
+    return counts
+
+
+def _whisker(ax: Axes, gaps: pd.Series, y: float, colour: str, marker: str, reach: float, label: str) -> int:
+    """Draws seeds, mean and interval of a difference; returns how many seeds."""
+    mean, low, high, n = (100 * value if place < 3 else value for place, value in enumerate(interval(gaps)))
+    label = "" if label in ax.get_legend_handles_labels()[1] else label
+    size = 5.5 if marker == "D" else 4
+    ax.plot(
+        np.clip(100 * gaps, -reach, reach),
+        np.full(len(gaps), y),
+        ".",
+        color=colour,
+        markersize=2.5,
+        alpha=0.5,
+    )
+    half = None if np.isnan(low) else (high - low) / 2
+    shown = float(np.clip(mean, -0.985 * reach, 0.985 * reach))
+    ax.errorbar(
+        shown,
+        y,
+        xerr=half,
+        color=colour,
+        marker=marker,
+        markersize=size,
+        linewidth=1.2,
+        linestyle="",
+        label=label,
+    )
+    if shown != mean:
+        text = f"{mean:+.1f} "
+        ax.annotate(text, (shown, y), (-6 if mean > 0 else 6, 0), textcoords="offset points", fontsize=6.5,
+                    color=colour, ha="right" if mean > 0 else "left", va="center")  # fmt: skip
+    return n

@@ -1,0 +1,229 @@
+"""Distillation and pruning together: planned contrasts, paired by seed and corrected (Holm 1979)."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.stats import t, ttest_1samp
+
+from .comparison import MARGIN, interval
+from .errors import UserError
+from .plots import mean_interval
+from .recovery_report import points
+from .report import percent
+
+LEVEL = 0.05
+"""Chance, over a whole family of contrasts, to call one of them different that is not."""
+
+
+class Contrast(NamedTuple):
+    """A way to train less its control: the same network, seed, number of steps and data order."""
+
+    key: str
+    claim: str
+    """What a positive difference speaks for."""
+    one: str
+    """Arm."""
+    other: str
+    """Its control."""
+
+
+PRIMARY = (
+    Contrast("a", "fine-tune with the dense self as teacher", "finetune_self", "finetune_ce"),
+    Contrast("b", "train a ticket with the dense self as teacher", "ticket_self", "ticket_ce"),
+    Contrast("c", "distil before pruning, not after it", "distil_first", "finetune_strong"),
+    Contrast(
+        "d", "learn from a pruned teacher, not a dense one", "small_pruned_teacher", "small_dense_teacher"
+    ),
+)
+"""Decided before anything was run."""
+
+CONTEXT = (
+    Contrast("e", "fine-tune with label smoothing", "finetune_smooth", "finetune_ce"),
+    Contrast("f", "fine-tune with a strong teacher", "finetune_strong", "finetune_ce"),
+    Contrast("g", "distil before pruning, then fine-tune without", "distil_first", "finetune_ce"),
+    Contrast("h", "train a random mask with a teacher", "random_self", "random_ce"),
+    Contrast("i", "train a small dense network with a teacher", "small_dense_teacher", "small_ce"),
+)
+"""What stands beside the four, to tell what they mean; no verdicts."""
+
+ARM_TEXTS = {
+    "dense": "dense",
+    "dense_longer": "dense, trained twice as long",
+    "finetune_ce": "pruned, fine-tuned",
+    "finetune_self": "… dense self as teacher",
+    "finetune_smooth": "… label smoothing",
+    "finetune_strong": "… strong teacher",
+    "distil_first": "distilled, pruned, fine-tuned",
+    "ticket_ce": "ticket",
+    "ticket_self": "… dense self as teacher",
+    "random_ce": "random mask",
+    "random_self": "… dense self as teacher",
+    "small_ce": "30-30, dense",
+    "small_dense_teacher": "… dense teacher",
+    "small_pruned_teacher": "… pruned teacher",
+}
+"""What tables call an arm."""
+
+
+def differences(log: Any, contrast: Contrast) -> pd.DataFrame:
+    """Accuracy of one arm less the other's, paired by seed: columns seed, sparsity, difference.
+
+    An arm that has no sparsity is paired with every level of the other. Runs that diverged are left out.
+    Raises UserError where the log has no pair.
+    """
+    rows = log.final()
+    rows = rows[rows["status"].eq("ok")].rename(columns={"sweep.sparsity": "sparsity"})
+    columns = ["seed", "sparsity", "test_accuracy"]
+    one, other = (rows.loc[rows["arm"] == arm, columns] for arm in (contrast.one, contrast.other))
+    keys = ["seed"]
+    if other["sparsity"].notna().any() and one["sparsity"].notna().any():
+        keys.append("sparsity")
+    else:
+        leveled = one if one["sparsity"].notna().any() else other
+        one, other = (side if side is leveled else side.drop(columns="sparsity") for side in (one, other))
+    both = one.merge(other, on=keys, suffixes=("", "_other"))
+    if both.empty:
+        text = (
+            f"expected runs of the arms {contrast.one} and {contrast.other} with the same seeds, found none"
+        )
+        raise UserError(f"contrast {contrast.key}: {text}")
+    both["difference"] = both["test_accuracy"] - both["test_accuracy_other"]
+    return both[["seed", "sparsity", "difference"]]
+
+
+def over_levels(gaps: pd.DataFrame) -> pd.Series:
+    """Each seed's mean difference over the levels, of the seeds that have them all; by seed."""
+    wide = gaps.assign(sparsity=gaps["sparsity"].fillna(0)).pivot(
+        index="seed", columns="sparsity", values="difference"
+    )
+    return wide.dropna().mean(axis=1)
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Holm's step-down adjustment (Holm 1979): below a level, they keep the family's error below it.
+
+    The i-th smallest of m is multiplied by m - i + 1, and is no smaller than those before it. NaN (a test
+    that could not be made) stays NaN and still counts.
+    """
+    p = np.asarray(p, float)
+    order = np.argsort(p)
+    scaled = p[order] * np.arange(len(p), 0, -1)
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(scaled))
+    return adjusted
+
+
+def tested(groups: list[tuple[dict[str, Any], pd.Series]]) -> pd.DataFrame:
+    """A row a family member (its words, and paired differences by seed), tested and corrected together.
+
+    Columns: the words', mean, low, high (95 %), n, p (two-sided, paired t-test), holm, and verdict.
+    """
+    table = []
+    for words, gaps in groups:
+        mean, low, high, n = interval(gaps)
+        # Equal differences have no spread to test against: no evidence is what a p of NaN says.
+        p = ttest_1samp(gaps, 0).pvalue if n > 1 and gaps.std() > 0 else np.nan
+        # As far as the mean may be from the truth with all of the family's intervals right at once.
+        spread = gaps.std() / np.sqrt(n) * t.ppf(1 - LEVEL / (2 * len(groups)), n - 1) if n > 1 else np.nan
+        table.append(words | {"mean": mean, "low": low, "high": high, "n": n, "p": p, "most": mean + spread})
+    table = pd.DataFrame(table)
+    table["holm"] = holm(table["p"])
+    table["verdict"] = [_verdict(*row) for row in table[["mean", "holm", "most"]].itertuples(index=False)]
+    return table.drop(columns="most")
+
+
+def _verdict(mean: float, p: float, most: float) -> str:
+    """helps, harms, does not, or undecided.
+
+    "does not": no difference is shown, and a gain of MARGIN is outside the family's joint interval.
+    """
+    if p < LEVEL:
+        return "helps" if mean > 0 else "harms"
+    return "does not" if most < MARGIN else "undecided"
+
+
+def primary_tests(logs: dict[str, Any]) -> pd.DataFrame:
+    """The planned contrasts in every network, each over all its levels: one family. Columns: see `tested`."""
+    return tested(
+        [
+            (
+                {"network": network, "key": contrast.key, "claim": contrast.claim},
+                over_levels(differences(log, contrast)),
+            )
+            for network, log in logs.items()
+            for contrast in PRIMARY
+        ]
+    )
+
+
+def level_tests(logs: dict[str, Any], contrasts: tuple[Contrast, ...] = PRIMARY) -> pd.DataFrame:
+    """The contrasts at every level of every network: a second family, of the same data."""
+    groups = []
+    for network, log in logs.items():
+        for contrast in contrasts:
+            for sparsity, gaps in differences(log, contrast).groupby("sparsity", dropna=False):
+                words = {
+                    "network": network,
+                    "key": contrast.key,
+                    "claim": contrast.claim,
+                    "sparsity": sparsity,
+                }
+                groups.append((words, gaps.set_index("seed")["difference"]))
+    return tested(groups)
+
+
+def contrast_table(logs: dict[str, Any]) -> pd.DataFrame:
+    """A row a network and planned contrast: difference in points, corrected p, verdict, and by level."""
+    tests, levels = primary_tests(logs), level_tests(logs)
+    rows = []
+    for test in tests.itertuples():
+        own = levels[(levels["network"] == test.network) & (levels["key"] == test.key)]
+        each = [
+            f"{100 * level.mean:+.2f}{'*' if level.holm < LEVEL else ''}"
+            for level in own.itertuples(name="Level")
+        ]
+        rows.append(
+            {
+                "network": test.network,
+                "does it help to": f"({test.key}) {test.claim}",
+                "difference, points": points(test.mean, test.low, test.high),
+                "p, corrected": f"{test.holm:.3f}",
+                "verdict": test.verdict,
+                "at each level": " / ".join(each),
+                "seeds": test.n,
+            }
+        )
+    return pd.DataFrame(rows).set_index("network")
+
+
+def context_table(logs: dict[str, Any]) -> pd.DataFrame:
+    """A row a network and contrast of the context: difference over all levels, with its own interval."""
+    rows = []
+    for network, log in logs.items():
+        for contrast in CONTEXT:
+            gaps = over_levels(differences(log, contrast))
+            mean, low, high, n = interval(gaps)
+            row = {
+                "network": network,
+                "beside them": contrast.claim,
+                "difference, points": points(mean, low, high),
+            }
+            rows.append(row | {"seeds": n})
+    return pd.DataFrame(rows).set_index("network")
+
+
+def arms_table(log: Any) -> pd.DataFrame:
+    """Test accuracy in percent with its interval: a row an arm, a column a sparsity."""
+    rows = log.final()
+    table = mean_interval(rows, ["arm", "sweep.sparsity"], "test_accuracy")
+    table["text"] = [percent(*row) for row in table[["mean", "low", "high"]].itertuples(index=False)]
+    levels = sorted(table["sweep.sparsity"].dropna().unique())
+    found = []
+    for arm in dict.fromkeys(rows["arm"]):
+        own = table[table["arm"] == arm]
+        texts = dict(zip(own["sweep.sparsity"], own["text"], strict=True))
+        every = next((text for level, text in texts.items() if pd.isna(level)), "")
+        line = {"arm": ARM_TEXTS.get(arm, arm), "unpruned": every}
+        found.append(line | {f"{100 * level:g} %": texts.get(level, "") for level in levels})
+    return pd.DataFrame(found).set_index("arm")
