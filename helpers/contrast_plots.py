@@ -1,5 +1,6 @@
 """Figure of distillation and pruning together: paired differences with intervals."""
 
+import textwrap
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -45,27 +46,43 @@ def contrast_figure(logs: dict[str, Any], reach: float = 2.0) -> Figure:
     return finish(fig, logs.values(), note)
 
 
-def contrast_panel(
-    ax: Axes, log: Any, contrasts: tuple[Contrast, ...], reach: float, has_levels: bool = True
-) -> set[int]:
+def contrast_panel(ax: Axes, log: Any, contrasts: tuple[Contrast, ...], reach: float) -> set[int]:
     """Draws a row a contrast: the mean over levels, and below it every level; returns the seeds' counts."""
     counts = set()
     for place, contrast in enumerate(contrasts):
         gaps = differences(log, contrast)
         counts.add(_whisker(ax, over_levels(gaps), place - 0.12, "black", "D", reach, "all levels"))
-        levels = gaps.groupby("sparsity") if has_levels else ()
+        levels = gaps.groupby("sparsity")
         for step, (sparsity, own) in enumerate(levels, 1):
             colour = LEVEL_COLOURS[(step - 1) % len(LEVEL_COLOURS)]
             of_level = own.set_index("seed")["difference"]
             y = place - 0.12 + 0.62 * step / (len(levels) + 1)
             _whisker(ax, of_level, y, colour, "o", reach, f"{100 * sparsity:g} % pruned")
+    _difference_axis(ax, contrasts, reach)
+    return counts
+
+
+def contrast_summary(ax: Axes, logs: dict[str, Any], reach: float = 1.0) -> None:
+    """Draws the planned contrasts alone, each a mean over levels, a colour a network."""
+    for step, (network, log) in enumerate(logs.items()):
+        colour = ("#0072B2", "#D55E00")[step % 2]
+        for place, contrast in enumerate(PRIMARY):
+            y = place + 0.3 * (step - (len(logs) - 1) / 2)
+            _whisker(ax, over_levels(differences(log, contrast)), y, colour, "D", reach, network)
+    _difference_axis(ax, PRIMARY, reach)
+    ax.set_yticklabels([textwrap.fill(contrast.claim, 22) for contrast in PRIMARY], fontsize=7)
+    ax.set(xlabel="gain in test accuracy, points", title="distillation and pruning: what helps?")
+    ax.legend(loc="lower right", fontsize=7)
+
+
+def _difference_axis(ax: Axes, contrasts: tuple[Contrast, ...], reach: float) -> None:
+    """A row a contrast, no difference in the middle."""
     ax.axvspan(-0.1, 0.1, color="0.9", linewidth=0, zorder=0)
     ax.axvline(0, color="0.35", linewidth=1, zorder=1)
     texts = [f"({contrast.key}) {contrast.claim}" for contrast in contrasts]
     ax.set_yticks(np.arange(len(contrasts)), texts)
     ax.set(ylim=(len(contrasts) - 0.35, -0.6), xlim=(-reach, reach))
     ax.grid(axis="y", visible=False)
-    return counts
 
 
 def _whisker(ax: Axes, gaps: pd.Series, y: float, colour: str, marker: str, reach: float, label: str) -> int:

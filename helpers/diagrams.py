@@ -9,6 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 
+from .contrast_plots import contrast_summary
+from .distill_plots import errors_panel, rate_panel
 from .plots import compact_number, finish, learning_panel, prune_panel, seeds_note, styled
 from .recovery_plots import error_scale, recovery_lines
 from .ticket_plots import compute_panel, end_line, level_lines
@@ -102,34 +104,63 @@ def _draw_box(ax: Axes, left: float, half: float, box: dict) -> None:
 
 @styled
 def overview_viz(
-    logs: dict[str, Any], recovered: dict[str, Any] | None = None, tickets: Any | None = None
+    logs: dict[str, Any],
+    recovered: dict[str, Any] | None = None,
+    tickets: Any | None = None,
+    distilled: dict[str, Any] | None = None,
 ) -> Figure:
-    """The one-page summary: architecture, learning and pruning curves, a column a log; lottery tickets below.
+    """The one-page summary: architecture, learning and pruning curves, a column a log; tickets, distillation.
 
     `recovered`: by the same key, a log of recovery, two of whose arms are drawn beside the one-shot curves.
+    `distilled`: the logs "classic" and "rates", and "together", a dict of logs by network.
     """
-    heights = (0.8, 1, 1.25) if tickets is None else (0.8, 1, 1.25, 1.25)
+    rows = {"networks": 0.8, "trained": 1, "pruned": 1.25}
+    rows |= ({} if tickets is None else {"tickets": 1.25}) | (
+        {} if distilled is None else {"distilled": 1.25}
+    )
+    heights = list(rows.values())
     ratios = {
         "height_ratios": heights,
         "width_ratios": [max(8, len(_boxes(log.net))) for log in logs.values()],
     }
     size = (11.69, 2.71 * sum(heights))
-    fig, axes = plt.subplots(len(heights), len(logs), figsize=size, squeeze=False, gridspec_kw=ratios)
+    fig, grid = plt.subplots(len(heights), len(logs), figsize=size, squeeze=False, gridspec_kw=ratios)
+    axes = dict(zip(rows, grid, strict=True))
     tables = []
-    for ax in axes[1, 1:]:
-        ax.sharey(axes[1, 0])
-    for column, (title, log) in zip(axes.T, logs.items(), strict=True):
-        architecture(column[0], log.net, title)
-        learning_panel(column[1], log, "error", f"{title}: trained")
-        tables.append(prune_panel(column[2], log, f"{title}: pruned"))
+    for ax in axes["trained"][1:]:
+        ax.sharey(axes["trained"][0])
+    for place, (title, log) in enumerate(logs.items()):
+        architecture(axes["networks"][place], log.net, title)
+        learning_panel(axes["trained"][place], log, "error", f"{title}: trained")
+        tables.append(prune_panel(axes["pruned"][place], log, f"{title}: pruned"))
         if recovered and title in recovered:
-            recovery_lines(column[2], recovered[title])
+            recovery_lines(axes["pruned"][place], recovered[title])
     shown = list(logs.values())
     if tickets is not None:
-        _ticket_row(axes[3], tickets)
+        _ticket_row(axes["tickets"], tickets)
         shown.append(tickets)
+    if distilled is not None:
+        _distilled_row(axes["distilled"], distilled)
+        shown += [distilled["classic"], distilled["rates"], *distilled["together"].values()]
     note = seeds_note(tables, has_dots=True)
-    return finish(fig, shown, note, "Small networks, trained and then pruned", axes[2])
+    return finish(fig, shown, note, "Small networks, trained and then pruned", axes["pruned"])
+
+
+def _distilled_row(axes: Sequence[Axes], logs: dict[str, Any]) -> None:
+    """Draws the classic, the range of learning rates, and the planned contrasts, on as many as there are."""
+    panels = (
+        lambda ax: errors_panel(ax, logs["classic"]),
+        lambda ax: rate_panel(ax, logs["rates"], "test_accuracy"),
+        lambda ax: contrast_summary(ax, logs["together"]),
+    )
+    for ax in axes[len(panels) :]:
+        ax.remove()
+    for ax, draw in zip(axes, panels, strict=False):
+        draw(ax)
+    axes[0].set_title("distillation: the classic, here and there")
+    if len(axes) > 1:
+        axes[1].set_title("distillation: one student, every learning rate")
+        axes[1].legend(loc="lower left", fontsize=7)
 
 
 def _ticket_row(axes: Sequence[Axes], log: Any) -> None:

@@ -19,6 +19,7 @@ LOSS_STYLES = {
     "smooth": ("#E69F00", "^", "-"),
     "kd": ("#0072B2", "s", "-"),
     "kd_unscaled": ("#56B4E9", "D", "--"),
+    "logits": ("#CC79A7", "v", "-."),
 }
 """Colour (Okabe–Ito), marker and line of a way to train."""
 
@@ -81,35 +82,43 @@ def control_band(ax: Axes, rows: pd.DataFrame, kind: str) -> None:
 @styled
 def learning_rate_figure(log: Any) -> Figure:
     """Validation and test accuracy over the learning rate, and steps to 97 % validation; a line a loss."""
-    rows = rate_rows(log)
     fig, axes = plt.subplots(1, 3, figsize=(12.2, 4.6))
-    tables = []
-    for arm in rows["arm"].unique():
-        colour, marker, line = LOSS_STYLES.get(arm, (*arm_style(arm)[:2], "-"))
-        own = rows[rows["arm"] == arm]
-        for ax, quantity in zip(axes, ("val_accuracy", "test_accuracy", "steps_97"), strict=True):
-            means = rate_means(log, quantity).query("arm == @arm and n > 0")
-            tables.append(means)
-            factor = 1 if quantity == "steps_97" else 100
-            ax.plot(own["lr"], factor * own[quantity], ".", color=colour, markersize=2.5, alpha=0.5)
-            style = {"color": colour, "marker": marker, "label": ARM_NAMES.get(arm, arm), "markersize": 3.5}
-            ax.plot(means["lr"], factor * means["mean"], line, **style)
-        axes[0].axvline(usable_range(own)["largest"], color=colour, linewidth=1, linestyle=":")
-    for ax in axes:
-        ax.set(xscale="log", xlabel="learning rate")
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    quantities = ("val_accuracy", "test_accuracy", "steps_97")
+    tables = [rate_panel(ax, log, quantity) for ax, quantity in zip(axes, quantities, strict=True)]
     for ax, split in zip(axes, ("validation", "test"), strict=False):
-        error_scale(ax, 10, 98.5)
         ax.set(ylabel=f"{split} accuracy (%), log scale of the error", title=f"{split} accuracy")
-    axes[2].set(yscale="log", ylabel="steps", title="steps to 97 % validation accuracy")
-    axes[2].set_yticks([500, 700, 1000, 1500, 2000], ["500", "700", "1000", "1500", "2000"])
-    axes[2].yaxis.set_minor_locator(NullLocator())
     note = seeds_note(tables).replace(
         "line: mean; band: 95 % t-interval over seeds", "line: mean; dots: seeds"
     )
     note += " Dotted: largest rate with every seed above 90 %. What did not end finite counts as 0. "
     note += "Steps: of the seeds that get there."
     return finish(fig, [log], note, axes=axes)
+
+
+def rate_panel(ax: Axes, log: Any, quantity: str) -> pd.DataFrame:
+    """Draws a quantity of `rate_rows` over the learning rate, a line a loss; returns the means."""
+    rows, tables = rate_rows(log), []
+    is_share = not quantity.startswith("steps")
+    factor = 100 if is_share else 1
+    for arm in rows["arm"].unique():
+        colour, marker, line = LOSS_STYLES.get(arm, (*arm_style(arm)[:2], "-"))
+        own = rows[rows["arm"] == arm]
+        means = rate_means(log, quantity).query("arm == @arm and n > 0")
+        tables.append(means)
+        ax.plot(own["lr"], factor * own[quantity], ".", color=colour, markersize=2.5, alpha=0.5)
+        style = {"color": colour, "marker": marker, "label": ARM_NAMES.get(arm, arm), "markersize": 3.5}
+        ax.plot(means["lr"], factor * means["mean"], line, **style)
+        if quantity == "val_accuracy":
+            ax.axvline(usable_range(own)["largest"], color=colour, linewidth=1, linestyle=":")
+    ax.set(xscale="log", xlabel="learning rate")
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    if is_share:
+        error_scale(ax, 10, 98.5)
+    else:
+        ax.set(yscale="log", ylabel="steps", title=f"steps to {quantity[-2:]} % validation accuracy")
+        ax.set_yticks([500, 700, 1000, 1500, 2000], ["500", "700", "1000", "1500", "2000"])
+        ax.yaxis.set_minor_locator(NullLocator())
+    return pd.concat(tables)
 
 
 @styled

@@ -15,6 +15,7 @@ ARM_NAMES = {
     "ce": "cross-entropy",
     "smooth": "label smoothing",
     "kd": "distilled",
+    "logits": "logits matched",
     "kd_unscaled": "distilled, without T²",
 }
 """What tables and legends call an arm, or the part of its name after the student's."""
@@ -84,7 +85,7 @@ def students_table(log: Any) -> pd.DataFrame:
     rows, axes = log.final(), ["sweep.lr", "sweep.temperature", "sweep.alpha"]
     table = []
     for student, shown in STUDENTS.items():
-        arms = {kind: rows[rows["arm"] == f"{student}_{kind}"] for kind in ("ce", "smooth", "kd")}
+        arms = {kind: rows[rows["arm"] == f"{student}_{kind}"] for kind in ("ce", "smooth", "kd", "logits")}
         same_rate = {"sweep.lr": AUTHORS["sweep.lr"]}
         tuned = {kind: tuned_rows(of_arm, axes) for kind, of_arm in arms.items()}
         best = {kind: setting_text(best_setting(of_arm, axes)) for kind, of_arm in arms.items()}
@@ -95,6 +96,7 @@ def students_table(log: Any) -> pd.DataFrame:
             ("ce", "tuned", best["ce"], tuned["ce"], None),
             ("smooth", "tuned", best["smooth"], tuned["smooth"], tuned["ce"]),
             ("kd", "tuned", best["kd"], tuned["kd"], tuned["ce"]),
+            ("logits", "tuned", best["logits"], tuned["logits"], tuned["ce"]),
         ]
         for kind, how, setting, found, control in lines:
             line = {
@@ -111,7 +113,7 @@ def students_table(log: Any) -> pd.DataFrame:
                 ("teacher_agreement", "agrees with its teacher, %"),
                 ("teacher_divergence", "KL, nats"),
             ):
-                values = found[column] if kind == "kd" else pd.Series(dtype=float)
+                values = found[column] if kind in ("kd", "logits") else pd.Series(dtype=float)
                 form = f"{100 * values.mean():.2f}" if "agreement" in column else f"{values.mean():.3f}"
                 line[name] = form if len(values) else ""
             table.append(line | {"seeds": len(found)})

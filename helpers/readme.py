@@ -10,9 +10,11 @@ from typing import Any
 
 import pandas as pd
 
+from .contrasts import context_table, contrast_table
 from .distillation import rate_table, students_table
 from .errors import UserError
 from .experiment import ROOT
+from .hinton import hinton_table, size_table, small_table
 from .logger import atomic
 from .recovery_plots import UNTRAINED
 from .recovery_report import filter_table, lenet_table, recovery_table, repair_comparison, verdict_table
@@ -32,6 +34,9 @@ ONE_SHOT = {"Challenge MLP": "mlp_oneshot", "LeNet-5": "lenet5_oneshot", "8-laye
 """Experiments of the first section, by the name that figures give them."""
 
 LENETS = {"LeNet-300-100": "lenet300_recovery", "LeNet-5": "lenet5_recovery"}
+TOGETHER = {"LeNet-300-100, weights": "distill_prune", "800-800, units": "distill_prune_units"}
+"""Experiments of distillation and pruning together, by the name that figures give them."""
+
 RETRAINED = ("finetune", "refit_finetune", "iterative", "gradual", "random_finetune", "small_dense_long")
 
 TICKETS = ("ticket", "late_rewind", "oneshot_ticket", "reinit", "untrained_mask", "shuffle")
@@ -75,8 +80,15 @@ def readme_tables() -> dict[str, str]:
     tables["tickets_levels"] = levels_table(tickets, TICKETS, ["reinit", "untrained_mask"])
     convolutional = load_log(ROOT / "logs" / "lottery_ticket_lenet5.hdf5")
     tables["tickets_lenet5"] = levels_table(convolutional, ["ticket", "reinit"])
+    tables["hinton"] = hinton_table(load_log(ROOT / "logs" / "distill_hinton.hdf5"))
+    tables["distill_small"] = small_table(load_log(ROOT / "logs" / "distill_small.hdf5"))
     tables["distill_students"] = students_table(load_log(ROOT / "logs" / "distill_students.hdf5"))
-    tables["distill_rates"] = rate_table(load_log(ROOT / "logs" / "distill_learning_rate.hdf5"))
+    rates = load_log(ROOT / "logs" / "distill_learning_rate.hdf5")
+    tables["distill_rates"] = rate_table(rates)
+    tables["distill_sizes"] = size_table(load_log(ROOT / "logs" / "distill_train_size.hdf5"), rates)
+    together = {name: load_log(ROOT / "logs" / f"{file}.hdf5") for name, file in TOGETHER.items()}
+    tables["contrasts"] = contrast_table(together)
+    tables["contrasts_context"] = context_table(together)
     return {name: markdown(table) for name, table in tables.items()}
 
 

@@ -1,0 +1,299 @@
+"""Planned contrasts: paired by seed, corrected together, and called by what the numbers can carry."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+from scipy import stats
+
+from helpers import contrasts
+from helpers.comparison import MARGIN
+from helpers.config import TrainStage
+from helpers.contrast_plots import contrast_figure
+from helpers.contrasts import ARM_TEXTS, CONTEXT, PRIMARY, Contrast, differences, holm, over_levels
+from helpers.errors import UserError
+from helpers.expansion import load_config
+from helpers.plots import QUICK_NOTE
+
+COLUMNS = ["arm", "seed", "sweep.sparsity", "status", "test_accuracy"]
+LEVELS = (0.9, 0.98)
+PLACES = [*product(range(5), LEVELS)]
+UNPRUNED = ("dense", "dense_longer", "small_ce", "small_dense_teacher")
+NOISE = np.array([0.0004, -0.0002, 0.0001, -0.0003, 0.0])
+"""By seed: of mean 0, and far within MARGIN."""
+GAINS = {"finetune_self": 0.01 + NOISE, "ticket_self": NOISE, "distil_first": -0.01 + NOISE,
+         "small_pruned_teacher": 20 * NOISE}  # fmt: skip
+VERDICTS = ["helps", "does not", "harms", "undecided"]
+"""What GAINS make of the planned contrasts."""
+SELF, _, _, PRUNED_TEACHER = PRIMARY
+
+
+@dataclass
+class FakeLog:
+    """The attributes of Results that these tables read."""
+
+    results: pd.DataFrame
+    profile: str = "full"
+
+    def final(self) -> pd.DataFrame:
+        """Every row is a run's last."""
+        return self.results.copy()
+
+
+def gain_of(arm: str, seed: int, level: float) -> float:
+    """What GAINS says, at every level."""
+    return GAINS[arm][seed] if arm in GAINS else 0
+
+
+def make_log(gain: Callable = gain_of, seeds: Iterable[int] = range(5), profile: str = "full") -> FakeLog:
+    """Every arm; seeds differ by more than arms do, and so do levels but for small networks."""
+    rows = []
+    for arm, seed in product(ARM_TEXTS, seeds):
+        for level in (np.nan,) if arm in UNPRUNED else LEVELS:
+            loss = 0 if arm in UNPRUNED or arm.startswith("small") else level / 10
+            accuracy = 0.95 - loss + 0.005 * seed + gain(arm, seed, level)
+            rows.append((arm, seed, level, "ok", accuracy))
+    return FakeLog(pd.DataFrame(rows, columns=COLUMNS), profile)
+
+
+def where(log: FakeLog, arm: str, seed: int, level: float) -> pd.Series:
+    """Which row that is."""
+    return log.results[["arm", "seed", "sweep.sparsity"]].eq([arm, seed, level]).all(axis=1)
+
+
+def by_place(gaps: pd.DataFrame) -> dict[tuple[int, float], float]:
+    """Differences by seed and sparsity."""
+    assert list(gaps) == ["seed", "sparsity", "difference"]
+    assert not gaps.duplicated(["seed", "sparsity"]).any()
+    return gaps.set_index(["seed", "sparsity"])["difference"].to_dict()
+
+
+def test_runs_are_paired_by_seed_and_sparsity_in_whatever_order_they_stand():
+    log = make_log(lambda arm, seed, level: (arm == "finetune_self") * (0.001 * (seed + 1) + level / 100))
+    expected = {(seed, level): 0.001 * (seed + 1) + level / 100 for seed, level in PLACES}
+    assert by_place(differences(log, SELF)) == pytest.approx(expected)
+    log.results = log.results.sample(frac=1, random_state=0)
+    assert by_place(differences(log, SELF)) == pytest.approx(expected)
+
+
+def test_a_run_that_diverged_or_is_missing_takes_its_partner_with_it_and_no_other():
+    log = make_log()
+    log.results.loc[where(log, "finetune_self", 1, 0.9), ["status", "test_accuracy"]] = "diverged", 0.1
+    log.results = log.results[~where(log, "finetune_ce", 3, 0.98)]
+    found = by_place(differences(log, SELF))
+    assert found.keys() == {*PLACES} - {(1, 0.9), (3, 0.98)}
+    assert list(found.values()) == pytest.approx([GAINS["finetune_self"][seed] for seed, _ in found])
+
+
+def test_an_arm_without_sparsity_is_the_control_at_every_level():
+    log = make_log(lambda arm, seed, level: level / 100 if arm == "small_pruned_teacher" else 0)
+    expected = {place: place[1] / 100 for place in PLACES}
+    assert by_place(differences(log, PRUNED_TEACHER)) == pytest.approx(expected)
+    swapped = differences(log, PRUNED_TEACHER._replace(one=PRUNED_TEACHER.other, other=PRUNED_TEACHER.one))
+    assert by_place(swapped) == pytest.approx({place: -gap for place, gap in expected.items()})
+
+
+def test_two_arms_without_sparsity_are_paired_once_a_seed():
+    log = make_log(lambda arm, seed, level: 0.001 * seed if arm == "small_dense_teacher" else 0)
+    gaps = differences(log, CONTEXT[-1])
+    assert len(gaps) == gaps["sparsity"].isna().sum() == 5
+    assert over_levels(gaps).to_dict() == pytest.approx({seed: 0.001 * seed for seed in range(5)})
+
+
+@pytest.mark.parametrize("arm", ["finetune_self", "finetune_ce"])
+def test_without_a_pair_the_message_names_both_arms(arm):
+    rows = make_log().results
+    is_arm = rows["arm"].eq(arm)
+    for lacking in (rows[~is_arm], rows.assign(seed=rows["seed"] + 10 * is_arm)):
+        with pytest.raises(UserError, match=r"contrast a: .* finetune_self and finetune_ce .* found none"):
+            differences(FakeLog(lacking), SELF)
+
+
+def test_over_levels_counts_the_seeds_that_have_them_all():
+    rows = [(0, 0.9, 0.01), (0, 0.98, 0.03), (1, 0.9, 0.5), (2, 0.98, -0.01), (2, 0.9, 0.02)]
+    gaps = pd.DataFrame(rows, columns=["seed", "sparsity", "difference"])
+    assert over_levels(gaps).to_dict() == pytest.approx({0: 0.02, 2: 0.005})
+
+
+def test_holm_is_as_worked_out_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.04, 0.03, 0.5]) == pytest.approx([0.09, 0.09, 0.5])
+    assert holm([0.9, 0.4, 0.6]) == pytest.approx([1, 1, 1])
+    assert holm([np.nan, 0.01, 0.04, np.nan]) == pytest.approx([np.nan, 0.04, 0.12, np.nan], nan_ok=True)
+
+
+def test_holm_keeps_the_order_and_lies_between_p_and_bonferroni():
+    rng = np.random.default_rng(0)
+    for size in rng.integers(1, 30, 200):
+        p, mixed = np.sort(rng.random(size) ** 3), rng.permutation(size)
+        adjusted = holm(p)
+        assert (np.diff(adjusted) >= 0).all()
+        assert ((p <= adjusted) & (adjusted <= np.minimum(1, size * p))).all()
+        assert (holm(p[mixed]) == adjusted[mixed]).all()
+
+
+def test_the_test_and_the_interval_are_those_of_paired_t():
+    rng = np.random.default_rng(1)
+    pairs = [(rng.normal(0.97, 0.01, n), rng.normal(0.965, 0.01, n)) for n in (2, 5, 9)]
+    table = contrasts.tested([({"size": len(one)}, pd.Series(one - other)) for one, other in pairs])
+    assert list(table) == ["size", "mean", "low", "high", "n", "p", "holm", "verdict"]
+    for row, (one, other) in zip(table.itertuples(), pairs, strict=True):
+        theirs = stats.ttest_rel(one, other)
+        expected = ((one - other).mean(), theirs.pvalue, *theirs.confidence_interval(0.95))
+        assert (row.mean, row.p, row.low, row.high) == pytest.approx(expected)
+        assert row.n == row.size == len(one)
+    assert list(table["holm"]) == pytest.approx(holm(table["p"]))
+
+
+def called(gaps: Iterable[float], family: int = 1) -> pd.Series:
+    """What becomes of these differences among so many contrasts, the others without an effect."""
+    others = [({}, pd.Series(NOISE))] * (family - 1)
+    return contrasts.tested([({}, pd.Series(gaps)), *others]).iloc[0]
+
+
+@pytest.mark.parametrize("family", [1, 8])
+def test_a_verdict_comes_from_its_own_cause(family):
+    helps, harms = called(0.01 + NOISE, family), called(-0.01 + NOISE, family)
+    assert (helps["verdict"], harms["verdict"]) == ("helps", "harms")
+    assert max(helps["holm"], harms["holm"]) < 0.05
+    tight, noisy = called(NOISE, family), called(100 * NOISE, family)
+    assert (tight["verdict"], noisy["verdict"]) == ("does not", "undecided")
+    assert (tight["p"], noisy["p"]) == pytest.approx((1, 1))
+    assert tight["high"] < MARGIN < noisy["high"]
+    # A gain that is shown counts, however small.
+    assert called(0.0005 + NOISE / 100, family)["verdict"] == "helps"
+
+
+def test_a_p_of_3_percent_among_eight_contrasts_is_not_enough():
+    gaps = 20 * (NOISE + stats.t.isf(0.015, 4) * NOISE.std(ddof=1) / np.sqrt(5))
+    alone, among = called(gaps), called(gaps, family=8)
+    assert (among["p"], among["holm"]) == pytest.approx((0.03, 0.24))
+    assert (alone["verdict"], among["verdict"]) == ("helps", "undecided")
+
+
+def test_that_there_is_no_gain_is_said_of_the_whole_family_at_once():
+    gaps = 2.4 * NOISE
+    alone, among = called(gaps), called(gaps, family=8)
+    assert alone["high"] == among["high"] < MARGIN
+    assert (alone["verdict"], among["verdict"]) == ("does not", "undecided")
+
+
+def test_two_families_hold_each_contrast_once_and_once_a_level():
+    logs = {"LeNet": make_log(), "800-800": make_log(lambda *_: gain_of(*_) / 2)}
+    tests, levels = contrasts.primary_tests(logs), contrasts.level_tests(logs)
+    assert list(zip(tests["network"], tests["key"], strict=True)) == [*product(logs, "abcd")]
+    assert len(levels) == 4 * len(LEVELS) * len(logs)
+    assert list(tests["verdict"][:4]) == VERDICTS
+    assert list(levels["sparsity"]) == [*LEVELS] * 8
+    assert list(tests["mean"]) == pytest.approx([0.01, 0, -0.01, 0, 0.005, 0, -0.005, 0])
+    assert contrasts.primary_tests({"LeNet": make_log()})["holm"][0] < tests["holm"][0]
+
+
+def test_the_tables_say_what_was_found():
+    log = make_log()
+    table = contrasts.contrast_table({"LeNet": log})
+    half = f"{100 * stats.t.ppf(0.975, 4) * NOISE.std(ddof=1) / np.sqrt(5):.2f}"
+    first = [f"(a) {SELF.claim}", f"+1.00 ± {half}", "0.000", "helps", "+1.00* / +1.00*", 5]
+    assert list(table.iloc[0]) == first
+    assert list(table["verdict"]) == VERDICTS
+    assert [text.count("*") for text in table["at each level"]] == [2, 0, 2, 0]
+    context = contrasts.context_table({"LeNet": log})
+    assert list(context["beside them"]) == [contrast.claim for contrast in CONTEXT]
+    assert context["difference, points"].iloc[2] == f"-1.00 ± {half}"
+
+
+def test_the_table_of_arms_has_a_cell_for_what_was_run():
+    log = make_log(seeds=[1, 2])
+    log.results.loc[where(log, "ticket_ce", 1, 0.98), ["status", "test_accuracy"]] = "diverged", 0.1
+    table = contrasts.arms_table(log)
+    assert list(table.index) == list(ARM_TEXTS.values())
+    assert list(table) == ["unpruned", "90 %", "98 %"]
+    half = f"{0.25 * stats.t.ppf(0.975, 1):.2f}"
+    assert list(table.loc["ticket"]) == ["", f"86.75 ± {half}", "86.20"]
+    assert list(table.loc["dense"]) == [f"95.75 ± {half}", "", ""]
+
+
+def test_one_seed_has_no_interval_and_shows_nothing():
+    logs = {"LeNet": make_log(seeds=[0])}
+    for tests in (contrasts.primary_tests(logs), contrasts.level_tests(logs)):
+        assert tests[["low", "high", "p", "holm"]].isna().all(axis=None)
+        assert set(tests["verdict"]) == {"undecided"}
+    first = contrasts.contrast_table(logs).iloc[0]
+    assert list(first[["difference, points", "at each level"]]) == ["+1.04", "+1.04 / +1.04"]
+    assert list(contrasts.context_table(logs)["seeds"]) == [1] * len(CONTEXT)
+
+
+def drawn(ax: Any) -> np.ndarray:
+    """Where the means over all levels are."""
+    return np.array([bar[0].get_xdata()[0] for bar in ax.containers if bar[0].get_marker() == "D"])
+
+
+def test_the_figure_shows_differences_verdicts_and_the_profile():
+    fig = contrast_figure({"LeNet": make_log(), "800-800": make_log(profile="quick")})
+    fig.draw_without_rendering()
+    assert QUICK_NOTE in fig.get_suptitle()
+    assert [text.get_text() for text in fig.axes[0].texts] == VERDICTS
+    assert drawn(fig.axes[0]) == pytest.approx([1, 0, -1, 0])
+    assert drawn(fig.axes[2]) == pytest.approx([0, 0, -1, 0, 0])
+    assert fig.axes[0].get_legend_handles_labels()[1] == ["all levels", "90 % pruned", "98 % pruned"]
+    assert "n = 5 seeds" in fig.get_supxlabel()
+
+
+def test_the_figure_tells_what_lies_beyond_its_edge_and_draws_one_seed():
+    fig = contrast_figure({"LeNet": make_log(seeds=[0])}, reach=0.5)
+    fig.draw_without_rendering()
+    assert fig.get_suptitle() == ""
+    texts = [text.get_text().strip() for text in fig.axes[0].texts]
+    assert texts == ["+1.0"] * 3 + ["-1.0"] * 3 + ["+0.8"] * 3 + ["undecided"] * 4
+
+
+def training(run: Any) -> list[tuple[int | None, ...]]:
+    """How long every training of its own sentence is, those of its teachers not among them."""
+    stages = [step.stage for step in run.steps if isinstance(step.stage, TrainStage)]
+    return [(stage.epochs, stage.steps, stage.batch_size) for stage in stages]
+
+
+@pytest.fixture(params=product(("distill_prune", "distill_prune_units"), (None, "quick")), ids=str)
+def runs(request) -> dict[tuple[str, int, float | None], Any]:
+    """Runs of a config of the repository by arm, seed and sparsity (None without)."""
+    name, profile = request.param
+    config = load_config(ROOT / "configs" / f"{name}.json", profile)
+    return {(run.arm, run.seed, run.axes.get("sparsity")): run for run in config.runs}
+
+
+def pairs(runs: dict, contrast: Contrast) -> list[tuple[Any, Any]]:
+    """Each run of the first arm and its control."""
+    one, other = contrast.one, contrast.other
+    own = [(seed, level) for arm, seed, level in runs if arm == one]
+    return [(runs[one, *at], runs.get((other, *at)) or runs[other, at[0], None]) for at in own]
+
+
+def test_the_arms_of_the_configs_are_those_that_have_a_name(runs):
+    assert {arm for arm, *_ in runs} == set(ARM_TEXTS)
+    assert {arm for arm, _, level in runs if level is None} == set(UNPRUNED)
+
+
+@pytest.mark.parametrize("contrast", PRIMARY + CONTEXT, ids=lambda contrast: contrast.key)
+def test_a_control_has_the_network_the_data_and_the_steps(runs, contrast):
+    assert pairs(runs, contrast)
+    for run, control in pairs(runs, contrast):
+        assert training(run) == training(control)
+        assert (run.data, run.net) == (control.data, control.net)
+        assert run.hashes[-1] != control.hashes[-1]
+
+
+def test_the_dense_teacher_has_trained_as_long_as_the_pruned_one(runs):
+    for run, control in pairs(runs, PRUNED_TEACHER):
+        (pruned,), (dense,) = run.teachers.values(), control.teachers.values()
+        assert (pruned.arm, dense.arm) == ("finetune_ce", "dense_longer")
+        assert (pruned.axes, pruned.seed, dense.seed) == (run.axes, run.seed, run.seed)
+        assert training(pruned) == training(dense) == 2 * training(runs["dense", run.seed, None])
