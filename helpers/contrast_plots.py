@@ -34,16 +34,16 @@ def contrast_figure(logs: dict[str, Any], reach: float = 2.0) -> Figure:
         for ax, contrasts, title in zip(column, (PRIMARY, CONTEXT), ("", "context: "), strict=True):
             seeds |= contrast_panel(ax, log, contrasts, reach)
             ax.set_title(f"{title}{network}", loc="left")
-            ax.legend(loc="lower right", fontsize=7)
         for place, contrast in enumerate(PRIMARY):
             verdict = verdicts[network, contrast.key]
             style = {"fontsize": 8, "ha": "right", "va": "center", "fontweight": "bold"}
             column[0].text(0.99 * reach, place - 0.32, verdict, color=VERDICT_COLOURS[verdict], **style)
         column[1].set_xlabel("paired difference in test accuracy, points")
     n = " to ".join(dict.fromkeys(map(str, (min(seeds), max(seeds)))))
-    note = f"n = {n} seeds. Diamond: mean over all levels; whisker: 95 % t-interval over seeds; dots: seeds; "
+    whisker = "so no interval" if max(seeds) < 2 else "whisker: 95 % t-interval over seeds"
+    note = f"n = {n} seeds; {whisker}. Diamond: mean over all levels; dots: seeds; "
     note += "grey: within 0.1 points. Verdicts: mean over levels, corrected for all that are planned (Holm)."
-    return finish(fig, logs.values(), note)
+    return finish(fig, logs.values(), note, axes=axes[0])
 
 
 def contrast_panel(ax: Axes, log: Any, contrasts: tuple[Contrast, ...], reach: float) -> set[int]:
@@ -86,33 +86,22 @@ def _difference_axis(ax: Axes, contrasts: tuple[Contrast, ...], reach: float) ->
 
 
 def _whisker(ax: Axes, gaps: pd.Series, y: float, colour: str, marker: str, reach: float, label: str) -> int:
-    """Draws seeds, mean and interval of a difference; returns how many seeds."""
-    mean, low, high, n = (100 * value if place < 3 else value for place, value in enumerate(interval(gaps)))
+    """Draws seeds, mean and interval of a difference; returns how many seeds.
+
+    What lies beyond the reach stands at the edge, with its value.
+    """
+    gaps = 100 * gaps.dropna()
+    mean, low, high, n = interval(gaps)
+    if n == 0:
+        return 0
     label = "" if label in ax.get_legend_handles_labels()[1] else label
-    size = 5.5 if marker == "D" else 4
-    ax.plot(
-        np.clip(100 * gaps, -reach, reach),
-        np.full(len(gaps), y),
-        ".",
-        color=colour,
-        markersize=2.5,
-        alpha=0.5,
-    )
-    half = None if np.isnan(low) else (high - low) / 2
-    shown = float(np.clip(mean, -0.985 * reach, 0.985 * reach))
-    ax.errorbar(
-        shown,
-        y,
-        xerr=half,
-        color=colour,
-        marker=marker,
-        markersize=size,
-        linewidth=1.2,
-        linestyle="",
-        label=label,
-    )
-    if shown != mean:
-        text = f"{mean:+.1f} "
-        ax.annotate(text, (shown, y), (-6 if mean > 0 else 6, 0), textcoords="offset points", fontsize=6.5,
-                    color=colour, ha="right" if mean > 0 else "left", va="center")  # fmt: skip
+    style = {"color": colour, "marker": marker, "markersize": 5.5 if marker == "D" else 4, "linestyle": ""}
+    ax.plot(np.clip(gaps, -reach, reach), np.full(n, y), ".", color=colour, markersize=2.5, alpha=0.5)
+    if np.isfinite(low):
+        ax.hlines(y, max(low, -reach), min(high, reach), color=colour, linewidth=1.2)
+    ax.plot(np.clip(mean, -0.985 * reach, 0.985 * reach), y, label=label, **style)
+    if abs(mean) > 0.985 * reach:
+        place = {"xytext": (-4 if mean > 0 else 4, 3), "textcoords": "offset points"}
+        side = "right" if mean > 0 else "left"
+        ax.annotate(f"{mean:+.1f}", (np.sign(mean) * reach, y), fontsize=6.5, color=colour, ha=side, **place)
     return n

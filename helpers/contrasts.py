@@ -9,15 +9,19 @@ from scipy.stats import t, ttest_1samp
 from .comparison import MARGIN, interval
 from .errors import UserError
 from .plots import mean_interval
-from .recovery_report import points
+from .recovery_report import points, points_of
 from .report import percent
 
 LEVEL = 0.05
 """Chance, over a whole family of contrasts, to call one of them different that is not."""
 
 
+ROUNDING = 1e-9
+"""Accuracies that differ by less are the same number of images."""
+
+
 class Contrast(NamedTuple):
-    """A way to train less its control: the same network, seed, number of steps and data order."""
+    """A way to train less its control: the same seed, data order and number of student steps."""
 
     key: str
     claim: str
@@ -69,31 +73,33 @@ ARM_TEXTS = {
 def differences(log: Any, contrast: Contrast) -> pd.DataFrame:
     """Accuracy of one arm less the other's, paired by seed: columns seed, sparsity, difference.
 
-    An arm that has no sparsity is paired with every level of the other. Runs that diverged are left out.
-    Raises UserError where the log has no pair.
+    An arm that has no sparsity is paired with every level of the other. Where a run of the two diverged or
+    failed, the difference is NaN. Raises UserError where the log has no pair.
     """
     rows = log.final()
-    rows = rows[rows["status"].eq("ok")].rename(columns={"sweep.sparsity": "sparsity"})
-    columns = ["seed", "sparsity", "test_accuracy"]
+    rows["accuracy"] = rows["test_accuracy"].where(rows["status"].eq("ok"))
+    rows["level"] = rows["sweep.sparsity"].astype(float)
+    columns = ["seed", "level", "accuracy"]
     one, other = (rows.loc[rows["arm"] == arm, columns] for arm in (contrast.one, contrast.other))
     keys = ["seed"]
-    if other["sparsity"].notna().any() and one["sparsity"].notna().any():
-        keys.append("sparsity")
+    if one["level"].notna().any() and other["level"].notna().any():
+        keys.append("level")
+    elif one["level"].notna().any():
+        other = other.drop(columns="level")
     else:
-        leveled = one if one["sparsity"].notna().any() else other
-        one, other = (side if side is leveled else side.drop(columns="sparsity") for side in (one, other))
+        one = one.drop(columns="level")
     both = one.merge(other, on=keys, suffixes=("", "_other"))
     if both.empty:
         text = (
-            f"expected runs of the arms {contrast.one} and {contrast.other} with the same seeds, found none"
+            f"expected runs of the arms {contrast.one} and {contrast.other} with a seed and level in common"
         )
-        raise UserError(f"contrast {contrast.key}: {text}")
-    both["difference"] = both["test_accuracy"] - both["test_accuracy_other"]
-    return both[["seed", "sparsity", "difference"]]
+        raise UserError(f"contrast {contrast.key}: {text}, found none")
+    gaps = both["accuracy"] - both["accuracy_other"]
+    return pd.DataFrame({"seed": both["seed"], "sparsity": both["level"], "difference": gaps})
 
 
 def over_levels(gaps: pd.DataFrame) -> pd.Series:
-    """Each seed's mean difference over the levels, of the seeds that have them all; by seed."""
+    """Each seed's mean difference over the levels, of the seeds that have one at all of them; by seed."""
     wide = gaps.assign(sparsity=gaps["sparsity"].fillna(0)).pivot(
         index="seed", columns="sparsity", values="difference"
     )
@@ -114,23 +120,26 @@ def holm(p: np.ndarray) -> np.ndarray:
     return adjusted
 
 
-def tested(groups: list[tuple[dict[str, Any], pd.Series]]) -> pd.DataFrame:
+def family_tests(groups: list[tuple[dict[str, Any], pd.Series]]) -> pd.DataFrame:
     """A row a family member (its words, and paired differences by seed), tested and corrected together.
 
-    Columns: the words', mean, low, high (95 %), n, p (two-sided, paired t-test), holm, and verdict.
+    Columns: the words', mean, low, high (its own 95 % interval), n, p (two-sided, paired t-test), holm,
+    most (the upper end of the family's joint 95 % interval, Bonferroni), and verdict.
     """
     table = []
     for words, gaps in groups:
+        gaps = gaps.dropna()
         mean, low, high, n = interval(gaps)
-        # Equal differences have no spread to test against: no evidence is what a p of NaN says.
-        p = ttest_1samp(gaps, 0).pvalue if n > 1 and gaps.std() > 0 else np.nan
-        # As far as the mean may be from the truth with all of the family's intervals right at once.
-        spread = gaps.std() / np.sqrt(n) * t.ppf(1 - LEVEL / (2 * len(groups)), n - 1) if n > 1 else np.nan
-        table.append(words | {"mean": mean, "low": low, "high": high, "n": n, "p": p, "most": mean + spread})
+        p = most = np.nan
+        # Differences that are equal but for rounding have no spread to test against: no evidence.
+        if n > 1 and gaps.std() > ROUNDING:
+            p = ttest_1samp(gaps, 0).pvalue
+            most = mean + gaps.std() / np.sqrt(n) * t.ppf(1 - LEVEL / (2 * len(groups)), n - 1)
+        table.append(words | {"mean": mean, "low": low, "high": high, "n": n, "p": p, "most": most})
     table = pd.DataFrame(table)
     table["holm"] = holm(table["p"])
     table["verdict"] = [_verdict(*row) for row in table[["mean", "holm", "most"]].itertuples(index=False)]
-    return table.drop(columns="most")
+    return table
 
 
 def _verdict(mean: float, p: float, most: float) -> str:
@@ -144,8 +153,8 @@ def _verdict(mean: float, p: float, most: float) -> str:
 
 
 def primary_tests(logs: dict[str, Any]) -> pd.DataFrame:
-    """The planned contrasts in every network, each over all its levels: one family. Columns: see `tested`."""
-    return tested(
+    """The planned contrasts in every network, over all levels: one family. Columns: see `family_tests`."""
+    return family_tests(
         [
             (
                 {"network": network, "key": contrast.key, "claim": contrast.claim},
@@ -170,7 +179,7 @@ def level_tests(logs: dict[str, Any], contrasts: tuple[Contrast, ...] = PRIMARY)
                     "sparsity": sparsity,
                 }
                 groups.append((words, gaps.set_index("seed")["difference"]))
-    return tested(groups)
+    return family_tests(groups)
 
 
 def contrast_table(logs: dict[str, Any]) -> pd.DataFrame:
@@ -179,16 +188,13 @@ def contrast_table(logs: dict[str, Any]) -> pd.DataFrame:
     rows = []
     for test in tests.itertuples():
         own = levels[(levels["network"] == test.network) & (levels["key"] == test.key)]
-        each = [
-            f"{100 * level.mean:+.2f}{'*' if level.holm < LEVEL else ''}"
-            for level in own.itertuples(name="Level")
-        ]
+        each = ["–" if level.n == 0 else _starred(level) for level in own.itertuples()]
         rows.append(
             {
                 "network": test.network,
                 "does it help to": f"({test.key}) {test.claim}",
-                "difference, points": points(test.mean, test.low, test.high),
-                "p, corrected": f"{test.holm:.3f}",
+                "difference, points": "" if test.n == 0 else points(test.mean, test.low, test.high),
+                "p, corrected": "" if np.isnan(test.holm) else f"{test.holm:.3f}",
                 "verdict": test.verdict,
                 "at each level": " / ".join(each),
                 "seeds": test.n,
@@ -197,24 +203,27 @@ def contrast_table(logs: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("network")
 
 
+def _starred(test: Any) -> str:
+    """A difference in points, with a star where it stands on its own."""
+    return f"{100 * test.mean:+.2f}{'*' if test.holm < LEVEL else ''}"
+
+
 def context_table(logs: dict[str, Any]) -> pd.DataFrame:
     """A row a network and contrast of the context: difference over all levels, with its own interval."""
     rows = []
     for network, log in logs.items():
         for contrast in CONTEXT:
             gaps = over_levels(differences(log, contrast))
-            mean, low, high, n = interval(gaps)
-            row = {
-                "network": network,
-                "beside them": contrast.claim,
-                "difference, points": points(mean, low, high),
-            }
-            rows.append(row | {"seeds": n})
+            row = {"network": network, "beside them": contrast.claim, "difference, points": points_of(gaps)}
+            rows.append(row | {"seeds": len(gaps)})
     return pd.DataFrame(rows).set_index("network")
 
 
 def arms_table(log: Any) -> pd.DataFrame:
-    """Test accuracy in percent with its interval: a row an arm, a column a sparsity."""
+    """Test accuracy in percent with its interval: a row an arm, a column a sparsity.
+
+    That of a small dense student is its teacher's.
+    """
     rows = log.final()
     table = mean_interval(rows, ["arm", "sweep.sparsity"], "test_accuracy")
     table["text"] = [percent(*row) for row in table[["mean", "low", "high"]].itertuples(index=False)]

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 
 from .contrast_plots import contrast_summary
-from .distill_plots import errors_panel, rate_panel
+from .distill_plots import rate_panel
+from .hinton_plots import errors_panel
 from .plots import compact_number, finish, learning_panel, prune_panel, seeds_note, styled
 from .recovery_plots import error_scale, recovery_lines
 from .ticket_plots import compute_panel, end_line, level_lines

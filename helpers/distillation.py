@@ -8,7 +8,7 @@ import pandas as pd
 from .comparison import interval
 from .errors import UserError
 from .plots import mean_interval
-from .recovery_report import points
+from .recovery_report import points_of
 from .report import percent
 
 ARM_NAMES = {
@@ -108,7 +108,7 @@ def students_table(log: Any) -> pd.DataFrame:
             }
             if control is not None:
                 gap = found["test_accuracy"] - control["test_accuracy"]
-                line["less its control, points"] = points(*interval(gap)[:3])
+                line["less its control, points"] = points_of(gap)
             for column, name in (
                 ("teacher_agreement", "agrees with its teacher, %"),
                 ("teacher_divergence", "KL, nats"),
@@ -188,7 +188,7 @@ def rate_table(log: Any) -> pd.DataFrame:
         }
         if arm != "ce":
             gap = at_best["test_accuracy"] - control["test_accuracy"]
-            line["less cross-entropy's, points"] = points(*interval(gap)[:3])
+            line["less cross-entropy's, points"] = points_of(gap)
         table.append(line | {"seeds": len(at_best)})
     return pd.DataFrame(table).set_index("trained with")
 

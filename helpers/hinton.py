@@ -5,9 +5,9 @@ from typing import Any
 import pandas as pd
 
 from .comparison import interval
-from .distillation import ARM_NAMES, at_setting, best_setting, setting_text, tuned_rows
+from .distillation import ARM_NAMES, best_setting, setting_text, tuned_rows
 from .plots import mean_interval
-from .recovery_report import points
+from .recovery_report import points_of
 from .report import PUBLISHED, percent
 
 HINTON_ARMS = {
@@ -20,6 +20,10 @@ HINTON_ARMS = {
 
 SMALL_STUDENTS = {"medium": "300-300", "small": "30-30"}
 """Students of distill_small: what their arms begin with, and their hidden units."""
+
+
+ALL_IMAGES = 55_000
+"""What a validation split of 5,000 leaves of MNIST."""
 
 
 def published_test_errors(name: str | None) -> float:
@@ -58,13 +62,16 @@ def _errors(values: pd.Series, sign: str = "") -> str:
 
 
 def select_table(log: Any) -> pd.DataFrame:
-    """Validation accuracy in percent: a row a temperature, a column a weight alpha; longer training below."""
+    """Mean validation accuracy in percent: a row a temperature, a column a weight alpha.
+
+    A setting of which a run diverged or failed is empty: it cannot be chosen.
+    """
     rows = log.final()
-    rows = rows[rows["status"].eq("ok")]
     grid = mean_interval(
         rows[rows["arm"] == "student_kd"], ["sweep.temperature", "sweep.alpha"], "val_accuracy"
     )
-    grid["text"] = [f"{100 * mean:.2f}" for mean in grid["mean"]]
+    means = grid["mean"].where(grid["excluded"] == 0)
+    grid["text"] = ["" if pd.isna(mean) else f"{100 * mean:.2f}" for mean in means]
     table = grid.pivot(index="sweep.temperature", columns="sweep.alpha", values="text")
     table.index = pd.Index([f"T {temperature:g}" for temperature in table.index], name="setting")
     table.columns = [f"alpha {alpha:g}" for alpha in table.columns]
@@ -72,75 +79,74 @@ def select_table(log: Any) -> pd.DataFrame:
 
 
 def length_table(log: Any) -> pd.DataFrame:
-    """A row an arm of the selection: epochs, and validation accuracy in percent over seeds."""
+    """Validation accuracy in percent over seeds: the teacher's, and a student's by its epochs.
+
+    Temperature and alpha are the same for every length: those that the grid at ten epochs chooses.
+    """
     rows = log.final()
-    best = at_setting(rows[rows["arm"] == "student_kd"], hinton_setting(log))
-    table = []
-    for arm, shown in (
-        ("teacher", "teacher"),
-        ("student_ce", "cross-entropy"),
-        ("longer_ce", "cross-entropy"),
-        ("student_kd", "distilled"),
-        ("longer_kd", "distilled"),
-    ):
-        found = best.reset_index() if arm == "student_kd" else rows[rows["arm"] == arm]
-        line = {"trained with": shown, "epochs": f"{found['epochs'].mean():.0f}"}
-        line["validation accuracy, %"] = percent(*interval(found["val_accuracy"])[:3])
-        table.append(line | {"seeds": len(found)})
-    return pd.DataFrame(table).set_index("trained with")
+    rows = rows[rows["status"].eq("ok")]
+    table = {}
+    for arm, shown in (("teacher", "teacher"), ("length_ce", "cross-entropy"), ("length_kd", "distilled")):
+        for epochs, own in rows[rows["arm"] == arm].groupby("epochs"):
+            line = {"trained with": shown, "epochs": f"{epochs:g}", "seeds": len(own)}
+            line["validation accuracy, %"] = percent(*interval(own["val_accuracy"])[:3])
+            table[len(table)] = line
+    return pd.DataFrame(table).T.set_index("trained with")
 
 
 def hinton_setting(log: Any) -> dict[str, float]:
-    """Temperature and alpha that the selection's validation images choose."""
+    """Temperature and alpha, and epochs with them, that the selection's validation images choose."""
     rows = log.final()
-    return best_setting(rows[rows["arm"] == "student_kd"], ["sweep.temperature", "sweep.alpha"])
+    grid, lengths = (rows[rows["arm"] == arm] for arm in ("student_kd", "length_kd"))
+    return best_setting(grid, ["sweep.temperature", "sweep.alpha"]) | best_setting(lengths, ["sweep.epochs"])
 
 
 def gain_rows(log: Any) -> pd.DataFrame:
     """Of distill_small: each distilled run's test accuracy less that of the same student without a teacher.
 
-    Columns student, seed, temperature, gain, val_gain; paired by seed.
+    Columns student, seed, temperature, gain, status; paired by seed. All learn from the same teacher, so
+    their scatter is the students' alone.
     """
-    rows = log.final()
-    rows = rows[rows["status"].eq("ok")]
-    found = []
+    rows, found = log.final(), []
     for student in SMALL_STUDENTS:
         plain = rows[rows["arm"] == f"{student}_ce"].set_index("seed")
         own = rows[rows["arm"] == f"{student}_kd"].set_index("seed")
-        gains = {
-            name: own[column] - plain[column].reindex(own.index)
-            for name, column in (("gain", "test_accuracy"), ("val_gain", "val_accuracy"))
-        }
-        frame = pd.DataFrame(gains | {"temperature": own["sweep.temperature"].astype(float)})
-        found.append(frame.assign(student=student).reset_index())
+        control = plain.reindex(own.index)
+        frame = pd.DataFrame(
+            {
+                "student": student,
+                "temperature": own["sweep.temperature"].astype(float),
+                "gain": own["test_accuracy"] - control["test_accuracy"],
+                "status": own["status"].where(own["status"] != "ok", control["status"]),
+            }
+        )
+        found.append(frame.reset_index())
     return pd.concat(found, ignore_index=True)
 
 
 def small_table(log: Any) -> pd.DataFrame:
-    """A row a temperature, a column a student: gain over cross-entropy in points, paired by seed.
+    """A row a temperature, two columns a student: gain over cross-entropy, and that less the highest T's.
 
-    The second column of each is less what T = 20 gives: whether the temperature has to shrink.
+    In points, paired by seed; the second tells whether the temperature has to shrink with the student.
     """
     gains = gain_rows(log)
-    table: dict[str, dict[str, str]] = {}
+    gains["gain"] = gains["gain"].where(gains["status"].eq("ok"))
+    temperatures = sorted(gains["temperature"].unique())
+    table: dict[str, dict[str, str]] = {f"T {temperature:g}": {} for temperature in temperatures}
     for student, shown in SMALL_STUDENTS.items():
         wide = gains[gains["student"] == student].pivot(index="seed", columns="temperature", values="gain")
-        hottest = wide[wide.columns.max()]
-        for temperature in wide:
-            line = table.setdefault(f"T {temperature:g}", {})
-            line[f"{shown}: gain, points"] = points(*interval(wide[temperature])[:3])
-            against = wide[temperature] - hottest
-            is_itself = temperature == wide.columns.max()
-            line[f"{shown}: less T {wide.columns.max():g}'s"] = (
-                "" if is_itself else points(*interval(against)[:3])
-            )
+        for temperature in temperatures:
+            line, gap = table[f"T {temperature:g}"], wide[temperature] - wide[temperatures[-1]]
+            line[f"{shown}: gain, points"] = points_of(wide[temperature])
+            is_itself = temperature == temperatures[-1]
+            line[f"{shown}: less T {temperatures[-1]:g}'s"] = "" if is_itself else points_of(gap)
     return pd.DataFrame(table).T.rename_axis("temperature")
 
 
 def size_rows(few: Any, every: Any) -> pd.DataFrame:
-    """Final rows of distill_train_size, and of distill_learning_rate's at the same rates as all images.
+    """Final rows of distill_train_size, and those of distill_learning_rate as the ones of all images.
 
-    Columns of `final()` and `images`: how many it trained on.
+    Of the latter only rates, arms and seeds that the former has. A column more: `images`, trained on.
     """
     rows = few.final()
     rows = rows.assign(images=rows["sweep.train_size"].astype(int))
@@ -149,7 +155,7 @@ def size_rows(few: Any, every: Any) -> pd.DataFrame:
     full = full[
         full["sweep.lr"].isin(rates) & full["arm"].isin(arms) & full["seed"].isin(rows["seed"].unique())
     ]
-    return pd.concat([rows, full.assign(images=55_000)], ignore_index=True)
+    return pd.concat([rows, full.assign(images=ALL_IMAGES)], ignore_index=True)
 
 
 def size_table(few: Any, every: Any) -> pd.DataFrame:
@@ -161,7 +167,7 @@ def size_table(few: Any, every: Any) -> pd.DataFrame:
     for images, here in rows.groupby("images"):
         tuned = {arm: tuned_rows(here[here["arm"] == arm], ["sweep.lr"]) for arm in here["arm"].unique()}
         for arm, found in tuned.items():
-            gap = points(*interval(found["test_accuracy"] - tuned["ce"]["test_accuracy"])[:3])
+            gap = points_of(found["test_accuracy"] - tuned["ce"]["test_accuracy"])
             line = {
                 "images": f"{images:,}",
                 "trained with": ARM_NAMES[arm],

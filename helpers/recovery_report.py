@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from .comparison import arm_rows, arm_table, paired_difference
+from .comparison import arm_rows, arm_table, interval, paired_difference
 from .recovery_plots import arm_style
 from .report import PUBLISHED, percent
 from .utils import Results
@@ -66,6 +66,11 @@ def points(mean: float, low: float, high: float) -> str:
     """'-0.12 ± 0.08': a mean difference of shares and half its 95 % interval, in points."""
     half = "" if pd.isna(low) else f" ± {50 * (high - low):.2f}"
     return f"{100 * mean:+.2f}{half}"
+
+
+def points_of(gaps: pd.Series) -> str:
+    """The same of paired differences, one a seed; "" where there is none."""
+    return "" if gaps.isna().all() else points(*interval(gaps)[:3])
 
 
 def published_errors(names: Iterable[str]) -> pd.DataFrame:

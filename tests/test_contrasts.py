@@ -24,7 +24,7 @@ from helpers.errors import UserError
 from helpers.expansion import load_config
 from helpers.plots import QUICK_NOTE
 
-COLUMNS = ["arm", "seed", "sweep.sparsity", "status", "test_accuracy"]
+COLUMNS = ["arm", "seed", "sweep.sparsity", "status", "test_accuracy", "sparsity"]
 LEVELS = (0.9, 0.98)
 PLACES = [*product(range(5), LEVELS)]
 UNPRUNED = ("dense", "dense_longer", "small_ce", "small_dense_teacher")
@@ -61,7 +61,7 @@ def make_log(gain: Callable = gain_of, seeds: Iterable[int] = range(5), profile:
         for level in (np.nan,) if arm in UNPRUNED else LEVELS:
             loss = 0 if arm in UNPRUNED or arm.startswith("small") else level / 10
             accuracy = 0.95 - loss + 0.005 * seed + gain(arm, seed, level)
-            rows.append((arm, seed, level, "ok", accuracy))
+            rows.append((arm, seed, level, "ok", accuracy, 0.5))
     return FakeLog(pd.DataFrame(rows, columns=COLUMNS), profile)
 
 
@@ -89,7 +89,9 @@ def test_a_run_that_diverged_or_is_missing_takes_its_partner_with_it_and_no_othe
     log = make_log()
     log.results.loc[where(log, "finetune_self", 1, 0.9), ["status", "test_accuracy"]] = "diverged", 0.1
     log.results = log.results[~where(log, "finetune_ce", 3, 0.98)]
-    found = by_place(differences(log, SELF))
+    gaps = differences(log, SELF)
+    assert list(over_levels(gaps).index) == [0, 2, 4]
+    found = by_place(gaps.dropna())
     assert found.keys() == {*PLACES} - {(1, 0.9), (3, 0.98)}
     assert list(found.values()) == pytest.approx([GAINS["finetune_self"][seed] for seed, _ in found])
 
@@ -144,8 +146,8 @@ def test_holm_keeps_the_order_and_lies_between_p_and_bonferroni():
 def test_the_test_and_the_interval_are_those_of_paired_t():
     rng = np.random.default_rng(1)
     pairs = [(rng.normal(0.97, 0.01, n), rng.normal(0.965, 0.01, n)) for n in (2, 5, 9)]
-    table = contrasts.tested([({"size": len(one)}, pd.Series(one - other)) for one, other in pairs])
-    assert list(table) == ["size", "mean", "low", "high", "n", "p", "holm", "verdict"]
+    table = contrasts.family_tests([({"size": len(one)}, pd.Series(one - other)) for one, other in pairs])
+    assert list(table) == ["size", "mean", "low", "high", "n", "p", "most", "holm", "verdict"]
     for row, (one, other) in zip(table.itertuples(), pairs, strict=True):
         theirs = stats.ttest_rel(one, other)
         expected = ((one - other).mean(), theirs.pvalue, *theirs.confidence_interval(0.95))
@@ -157,7 +159,7 @@ def test_the_test_and_the_interval_are_those_of_paired_t():
 def called(gaps: Iterable[float], family: int = 1) -> pd.Series:
     """What becomes of these differences among so many contrasts, the others without an effect."""
     others = [({}, pd.Series(NOISE))] * (family - 1)
-    return contrasts.tested([({}, pd.Series(gaps)), *others]).iloc[0]
+    return contrasts.family_tests([({}, pd.Series(gaps)), *others]).iloc[0]
 
 
 @pytest.mark.parametrize("family", [1, 8])
@@ -234,7 +236,7 @@ def test_one_seed_has_no_interval_and_shows_nothing():
 
 def drawn(ax: Any) -> np.ndarray:
     """Where the means over all levels are."""
-    return np.array([bar[0].get_xdata()[0] for bar in ax.containers if bar[0].get_marker() == "D"])
+    return np.array([line.get_xdata()[0] for line in ax.lines if line.get_marker() == "D"])
 
 
 def test_the_figure_shows_differences_verdicts_and_the_profile():
@@ -245,7 +247,7 @@ def test_the_figure_shows_differences_verdicts_and_the_profile():
     assert drawn(fig.axes[0]) == pytest.approx([1, 0, -1, 0])
     assert drawn(fig.axes[2]) == pytest.approx([0, 0, -1, 0, 0])
     assert fig.axes[0].get_legend_handles_labels()[1] == ["all levels", "90 % pruned", "98 % pruned"]
-    assert "n = 5 seeds" in fig.get_supxlabel()
+    assert "n = 5 seeds" in fig.legends[0].get_title().get_text()
 
 
 def test_the_figure_tells_what_lies_beyond_its_edge_and_draws_one_seed():
@@ -297,3 +299,20 @@ def test_the_dense_teacher_has_trained_as_long_as_the_pruned_one(runs):
         assert (pruned.arm, dense.arm) == ("finetune_ce", "dense_longer")
         assert (pruned.axes, pruned.seed, dense.seed) == (run.axes, run.seed, run.seed)
         assert training(pruned) == training(dense) == 2 * training(runs["dense", run.seed, None])
+
+
+def test_differences_that_are_equal_but_for_rounding_are_no_evidence():
+    plain = np.array([0.9874, 0.9899, 0.98, 0.97, 0.96])
+    found = called(np.round(plain + 0.001, 4) - plain)
+    assert np.isnan(found["p"])
+    assert found["verdict"] == "undecided"
+    assert called([0.0, 0.0, 0.0])["verdict"] == "undecided"
+
+
+def test_a_network_of_which_no_seed_has_every_level_has_no_verdict():
+    log = make_log(seeds=[0])
+    log.results.loc[where(log, "finetune_self", 0, 0.9), "status"] = "diverged"
+    row = contrasts.contrast_table({"LeNet": log}).iloc[0]
+    assert (row["verdict"], row["seeds"], row["p, corrected"]) == ("undecided", 0, "")
+    assert "nan" not in row["difference, points"]
+    contrast_figure({"LeNet": log}).draw_without_rendering()

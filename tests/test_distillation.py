@@ -44,7 +44,7 @@ SEEDS = range(3)
 def row(arm: str, seed: int, val: float, test: float, **axes: float) -> dict:
     """A run's row."""
     swept = {f"sweep.{axis}": axes.get(axis, np.nan) for axis in ("lr", "temperature", "alpha")}
-    is_distilled = arm.endswith("kd")
+    is_distilled = arm.endswith(("kd", "logits"))
     return swept | {
         "arm": arm,
         "seed": seed,
@@ -65,6 +65,7 @@ def students_log(profile: str = "full") -> FakeLog:
         best = 0.97 + (0.002 if lr == 0.003 else 0)
         rows.append(row(f"{student}_ce", seed, best + shift, 0.96 + shift, lr=lr))
         rows.append(row(f"{student}_smooth", seed, 0.965, 0.955 + shift, lr=lr))
+        rows.append(row(f"{student}_logits", seed, 0.965, 0.965 + shift, lr=lr, alpha=0.9))
         for temperature, alpha in product((4, 20), (0.4, 0.9)):
             val = 0.975 + (0.003 if (temperature, alpha, lr) == (4, 0.9, 0.003) else 0)
             test = 0.970 if temperature == 20 else 0.965
@@ -92,7 +93,7 @@ def test_a_setting_of_which_a_run_diverged_is_not_chosen():
 
 def test_students_stand_beside_their_own_control_paired_by_seed():
     table = students_table(students_log())
-    assert list(table["seeds"]) == [3] * 10
+    assert list(table["seeds"]) == [3] * 12
     wide = table.loc["256-128-128-64-64-64"].set_index("trained with")
     authors = wide.loc["distilled, the author's"]
     assert authors["setting"] == "lr 0.001, T 20, alpha 0.4"
@@ -106,6 +107,8 @@ def test_students_stand_beside_their_own_control_paired_by_seed():
     assert tuned["KL, nats"] == "0.050"
     assert wide.loc["label smoothing, tuned", "less its control, points"].startswith("-0.50")
     assert wide.loc["label smoothing, tuned", "KL, nats"] == ""
+    assert wide.loc["logits matched, tuned", "less its control, points"].startswith("+0.50")
+    assert wide.loc["logits matched, tuned", "KL, nats"] == "0.050"
 
 
 def rates_log() -> FakeLog:

@@ -14,7 +14,6 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from helpers.distill_plots import errors_panel, hinton_figure, select_panel, size_figure, small_panel
 from helpers.expansion import load_config
 from helpers.hinton import (
     HINTON_ARMS,
@@ -27,6 +26,7 @@ from helpers.hinton import (
     size_table,
     small_table,
 )
+from helpers.hinton_plots import errors_panel, hinton_figure, select_panel, size_figure, small_panel
 from helpers.plots import QUICK_NOTE
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -71,10 +71,13 @@ def hinton_log(seeds: tuple[int, ...] = (0, 1, 2), profile: str = "full") -> Fak
 
 def select_log(seeds: tuple[int, ...] = (0, 1), profile: str = "full") -> FakeLog:
     """On validation T 8 with alpha 0.9 is best; on test T 1 with alpha 0.5."""
-    rows, others = [], {"teacher": (80, 0.99), "student_ce": (10, 0.982), "longer_ce": (40, 0.984)}
+    rows = []
+    lengths = {("teacher", 80): 0.99, ("length_ce", 10): 0.982, ("length_ce", 40): 0.984}
+    lengths |= {("length_kd", 10): 0.987, ("length_kd", 40): 0.989, ("length_kd", 80): 0.9885}
     for seed in seeds:
-        for arm, (epochs, val) in (others | {"longer_kd": (40, 0.989)}).items():
-            rows.append(row(arm, seed, val + 0.001 * seed, 0.98, epochs=epochs))
+        for (arm, epochs), val in lengths.items():
+            axes = {} if arm == "teacher" else {"sweep.epochs": epochs}
+            rows.append(row(arm, seed, val + 0.001 * seed, 0.98 + epochs / 1e4, epochs=epochs, **axes))
         for temperature, alpha in product((1, 2, 4, 8, 20), (0.5, 0.9)):
             val = 0.988 - 0.001 * abs(np.log2(temperature / 8)) - (0.0005 if alpha == 0.5 else 0)
             test = 0.99 - 0.0001 * temperature - 0.001 * alpha
@@ -161,15 +164,31 @@ def test_validation_chooses_temperature_and_weight_and_nothing_reads_test():
     assert list(table["alpha 0.5"]) == ["98.47", "98.57", "98.67", "98.77", "98.64"]
     assert table.loc["T 8", "alpha 0.9"] == "98.82"
     pd.testing.assert_frame_equal(table, select_table(blind))
-    assert hinton_setting(log) == hinton_setting(blind) == {"sweep.temperature": 8, "sweep.alpha": 0.9}
+    assert (
+        hinton_setting(log)
+        == hinton_setting(blind)
+        == {
+            "sweep.temperature": 8,
+            "sweep.alpha": 0.9,
+            "sweep.epochs": 40,
+        }
+    )
 
 
-def test_longer_training_stands_beside_the_chosen_setting():
-    table = length_table(select_log())
-    assert list(table["epochs"]) == ["80", "10", "40", "10", "40"]
-    assert list(table["seeds"]) == [2] * 5
-    expected = [(99, 99.1), (98.2, 98.3), (98.4, 98.5), (98.8, 98.84), (98.9, 99)]
-    assert list(table["validation accuracy, %"]) == [with_interval(pair, ".2f") for pair in expected]
+def test_a_setting_of_which_a_run_diverged_is_neither_shown_nor_chosen():
+    log = select_log()
+    best = log.results["sweep.temperature"].eq(8) & log.results["sweep.alpha"].eq(0.9)
+    log.results.loc[best & log.results["seed"].eq(1), ["status", "val_accuracy"]] = "diverged", 0.1
+    assert select_table(log).loc["T 8", "alpha 0.9"] == ""
+    assert hinton_setting(log)["sweep.alpha"] == 0.5
+
+
+def test_lengths_stand_beside_the_teacher():
+    table = length_table(diverge(select_log(), "length_ce", 1, val_accuracy=0.1))
+    assert list(table["epochs"]) == ["80", "10", "40", "10", "40", "80"]
+    assert list(table["seeds"]) == [2, 1, 1, 2, 2, 2]
+    assert list(table.loc["cross-entropy", "validation accuracy, %"]) == ["98.20", "98.40"]
+    assert table.loc["teacher", "validation accuracy, %"] == with_interval((99, 99.1), ".2f")
 
 
 def test_gains_of_small_students_are_paired_by_seed():
@@ -179,10 +198,10 @@ def test_gains_of_small_students_are_paired_by_seed():
         for temperature, expected in gains.items():
             found = rows.loc[(student, temperature, seed)]
             assert found["gain"] == pytest.approx(expected[seed])
-            assert found["val_gain"] == pytest.approx(-expected[seed])
+            assert found["status"] == "ok"
     for arm in ("small_kd", "small_ce"):
         left = gain_rows(diverge(small_log(), arm, 1, test_accuracy=0.1))
-        assert left.groupby("student")["gain"].count().to_dict() == {"medium": 9, "small": 6}
+        assert left.query("status == 'ok'").groupby("student").size().to_dict() == {"medium": 9, "small": 6}
 
 
 def test_gains_are_in_points_and_beside_those_at_the_highest_temperature():
@@ -253,6 +272,7 @@ def test_the_figure_has_our_test_errors_and_the_published_ones():
     assert len(small_panel(small, small_log())) == 6
     assert tick_labels(small) == ["2", "4", "20"]
     assert points_of(small, "30-30")[:, 1] == pytest.approx([1.1, 0.7, -0.2])
+    assert small_panel(small, diverge(small_log(), "small_ce", 1))["excluded"].sum() == 3
     plt.close()
     fig = hinton_figure(hinton_log(), select_log(), small_log())
     fig.draw_without_rendering()
