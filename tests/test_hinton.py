@@ -6,12 +6,12 @@ matplotlib.use("Agg")
 
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT
 from scipy import stats
 
 from helpers.expansion import load_config
@@ -28,8 +28,9 @@ from helpers.hinton import (
 )
 from helpers.hinton_plots import errors_panel, hinton_figure, select_panel, size_figure, small_panel
 from helpers.plots import QUICK_NOTE
+from helpers.utils import load_log
 
-CONFIGS = Path(__file__).parent.parent / "configs"
+CONFIGS = ROOT / "configs"
 
 
 @dataclass
@@ -316,3 +317,16 @@ def test_the_selection_has_validation_images_and_the_same_teacher():
     assert runs["teacher"].net == classic["teacher"].net
     assert runs["teacher"].steps == classic["teacher"].steps
     assert runs["student_kd"].net == classic["student_kd"].net
+
+
+def test_the_classic_is_trained_as_validation_chose():
+    chosen = hinton_setting(load_log(ROOT / "logs" / "distill_hinton_select.hdf5"))
+    stages = [runs_of("distill_hinton.json")[arm].steps[0].stage for arm in ("student_kd", "student_ce")]
+    assert {
+        "sweep.temperature": stages[0].temperature,
+        "sweep.alpha": stages[0].alpha,
+        "sweep.epochs": stages[0].epochs,
+    } == chosen
+    assert stages[1].epochs == stages[0].epochs
+    longer = runs_of("distill_hinton_select.json")["length_kd"].steps[0].stage
+    assert (longer.temperature, longer.alpha) == (stages[0].temperature, stages[0].alpha)
