@@ -72,6 +72,22 @@ ARM_TEXTS = {
 """What tables call an arm."""
 
 
+def setting_table(log: Any) -> pd.DataFrame:
+    """Of distill_prune_select: mean validation accuracy in percent over levels and seeds.
+
+    A row a temperature and alpha, a column a network; empty where a run diverged or failed.
+    """
+    rows, axes = log.final(), ["sweep.temperature", "sweep.alpha"]
+    means = mean_interval(rows, ["arm", *axes], "val_accuracy")
+    means["text"] = [
+        "" if excluded else f"{100 * mean:.2f}"
+        for mean, excluded in means[["mean", "excluded"]].itertuples(index=False)
+    ]
+    table = means.pivot(index=axes, columns="arm", values="text")[list(dict.fromkeys(rows["arm"]))]
+    table.index = pd.Index([f"T {t:g}, alpha {alpha:g}" for t, alpha in table.index], name="setting")
+    return table.rename_axis(columns=None)
+
+
 def differences(log: Any, contrast: Contrast) -> pd.DataFrame:
     """Accuracy of one arm less the other's, paired by seed: columns seed, sparsity, difference.
 
@@ -196,13 +212,20 @@ def contrast_table(logs: dict[str, Any]) -> pd.DataFrame:
                 "network": test.network,
                 "does it help to": f"({test.key}) {test.claim}",
                 "difference, points": "" if test.n == 0 else points(test.mean, test.low, test.high),
-                "p, corrected": "" if np.isnan(test.holm) else f"{test.holm:.3f}",
+                "p, corrected": _p(test.holm),
                 "verdict": test.verdict,
                 "at each level": " / ".join(each),
                 "seeds": test.n,
             }
         )
     return pd.DataFrame(rows).set_index("network")
+
+
+def _p(p: float) -> str:
+    """Three decimals of a probability; "" where there is none."""
+    if np.isnan(p):
+        return ""
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
 def _starred(test: Any) -> str:

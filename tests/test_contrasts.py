@@ -20,9 +20,11 @@ from helpers.comparison import MARGIN
 from helpers.config import TrainStage
 from helpers.contrast_plots import contrast_figure
 from helpers.contrasts import ARM_TEXTS, CONTEXT, PRIMARY, Contrast, differences, holm, over_levels
+from helpers.distillation import best_setting
 from helpers.errors import UserError
 from helpers.expansion import load_config
 from helpers.plots import QUICK_NOTE
+from helpers.utils import load_log
 
 COLUMNS = ["arm", "seed", "sweep.sparsity", "status", "test_accuracy", "sparsity"]
 LEVELS = (0.9, 0.98)
@@ -204,13 +206,13 @@ def test_the_tables_say_what_was_found():
     log = make_log()
     table = contrasts.contrast_table({"LeNet": log})
     half = f"{100 * stats.t.ppf(0.975, 4) * NOISE.std(ddof=1) / np.sqrt(5):.2f}"
-    first = [f"(a) {SELF.claim}", f"+1.00 ± {half}", "0.000", "helps", "+1.00* / +1.00*", 5]
+    first = [f"(a) {SELF.claim}", f"+1.00 ± {half}", "< 0.001", "helps", "+1.00* / +1.00*", 5]
     assert list(table.iloc[0]) == first
     assert list(table["verdict"]) == VERDICTS
     assert [text.count("*") for text in table["at each level"]] == [2, 0, 2, 0]
     context = contrasts.context_table({"LeNet": log})
     assert list(context["beside them"]) == [contrast.claim for contrast in CONTEXT]
-    assert context["difference, points"].iloc[2] == f"-1.00 ± {half}"
+    assert context["difference, points"].iloc[3] == f"-1.00 ± {half}"
 
 
 def test_the_table_of_arms_has_a_cell_for_what_was_run():
@@ -245,7 +247,7 @@ def test_the_figure_shows_differences_verdicts_and_the_profile():
     assert QUICK_NOTE in fig.get_suptitle()
     assert [text.get_text() for text in fig.axes[0].texts] == VERDICTS
     assert drawn(fig.axes[0]) == pytest.approx([1, 0, -1, 0])
-    assert drawn(fig.axes[2]) == pytest.approx([0, 0, -1, 0, 0])
+    assert drawn(fig.axes[2]) == pytest.approx([0, 0, 0, -1, 0, 0])
     assert fig.axes[0].get_legend_handles_labels()[1] == ["all levels", "90 % pruned", "98 % pruned"]
     assert "n = 5 seeds" in fig.legends[0].get_title().get_text()
 
@@ -260,8 +262,12 @@ def test_the_figure_tells_what_lies_beyond_its_edge_and_draws_one_seed():
 
 def training(run: Any) -> list[tuple[int | None, ...]]:
     """How long every training of its own sentence is, those of its teachers not among them."""
-    stages = [step.stage for step in run.steps if isinstance(step.stage, TrainStage)]
-    return [(stage.epochs, stage.steps, stage.batch_size) for stage in stages]
+    return [(stage.epochs, stage.steps, stage.batch_size) for stage in stages_of(run)]
+
+
+def stages_of(run: Any) -> list[TrainStage]:
+    """Its own trainings."""
+    return [step.stage for step in run.steps if isinstance(step.stage, TrainStage)]
 
 
 @pytest.fixture(params=product(("distill_prune", "distill_prune_units"), (None, "quick")), ids=str)
@@ -316,3 +322,23 @@ def test_a_network_of_which_no_seed_has_every_level_has_no_verdict():
     assert (row["verdict"], row["seeds"], row["p, corrected"]) == ("undecided", 0, "")
     assert "nan" not in row["difference, points"]
     contrast_figure({"LeNet": log}).draw_without_rendering()
+
+
+def test_temperature_and_weight_are_those_that_validation_chooses_for_pruned_students():
+    rows = load_log(ROOT / "logs" / "distill_prune_select.hdf5").final()
+    for name, arm in (("distill_prune", "weights"), ("distill_prune_units", "units")):
+        chosen = best_setting(rows[rows["arm"] == arm], ["sweep.temperature", "sweep.alpha"])
+        runs = load_config(ROOT / "configs" / f"{name}.json").runs
+        distilled = {run.arm: stage for run in runs for stage in stages_of(run) if stage.teacher is not None}
+        assert {"finetune_self", "ticket_self", "distil_first", "small_pruned_teacher"} < distilled.keys()
+        del distilled["finetune_hot"]
+        found = {(stage.temperature, stage.alpha) for stage in distilled.values()}
+        assert found == {tuple(chosen.values())}
+
+
+def test_the_table_of_settings_never_reads_test():
+    axes = {"sweep.temperature": [1, 1, 8, 8], "sweep.alpha": 0.5, "seed": [0, 1, 0, 1], "status": "ok"}
+    rows = pd.DataFrame(axes | {"arm": "units", "val_accuracy": [0.97, 0.98, 0.96, 0.96]})
+    rows.loc[3, "status"] = "diverged"
+    table = contrasts.setting_table(FakeLog(rows))
+    assert table.to_dict() == {"units": {"T 1, alpha 0.5": "97.50", "T 8, alpha 0.5": ""}}
