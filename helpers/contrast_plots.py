@@ -1,6 +1,7 @@
 """Figure of distillation and pruning together: paired differences with intervals."""
 
 import textwrap
+from itertools import cycle
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -13,12 +14,12 @@ from .comparison import interval
 from .contrasts import CONTEXT, PRIMARY, Contrast, differences, over_levels, primary_tests
 from .plots import finish, styled
 
-LEVEL_COLOURS = ("#E69F00", "#009E73", "#0072B2", "#CC79A7")
+LEVEL_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00")
 VERDICT_COLOURS = {"helps": "#009E73", "harms": "#D55E00", "does not": "#555555", "undecided": "#999999"}
 
 
 @styled
-def contrast_figure(logs: dict[str, Any], reach: float = 2.0) -> Figure:
+def contrast_figure(logs: dict[str, Any], reach: float = 1.0) -> Figure:
     """Paired differences in test accuracy with 95 % intervals: a column a network, a row a contrast.
 
     Above, the planned contrasts with their verdicts; below, the context. `reach`: points shown to either
@@ -29,10 +30,12 @@ def contrast_figure(logs: dict[str, Any], reach: float = 2.0) -> Figure:
         2, len(logs), figsize=(12.2, 7.6), squeeze=False, sharex=True, sharey="row", gridspec_kw=ratios
     )
     verdicts = primary_tests(logs).set_index(["network", "key"])["verdict"]
+    levels = sorted({level for log in logs.values() for level in log.final()["sweep.sparsity"].dropna()})
+    colours = dict(zip(levels, cycle(LEVEL_COLOURS), strict=False))
     seeds = set()
     for column, (network, log) in zip(axes.T, logs.items(), strict=True):
         for ax, contrasts, title in zip(column, (PRIMARY, CONTEXT), ("", "context: "), strict=True):
-            seeds |= contrast_panel(ax, log, contrasts, reach)
+            seeds |= contrast_panel(ax, log, contrasts, colours, reach)
             ax.set_title(f"{title}{network}", loc="left")
         for place, contrast in enumerate(PRIMARY):
             verdict = verdicts[network, contrast.key]
@@ -46,18 +49,22 @@ def contrast_figure(logs: dict[str, Any], reach: float = 2.0) -> Figure:
     return finish(fig, logs.values(), note, axes=axes[0])
 
 
-def contrast_panel(ax: Axes, log: Any, contrasts: tuple[Contrast, ...], reach: float) -> set[int]:
-    """Draws a row a contrast: the mean over levels, and below it every level; returns the seeds' counts."""
+def contrast_panel(
+    ax: Axes, log: Any, contrasts: tuple[Contrast, ...], colours: dict[float, str], reach: float
+) -> set[int]:
+    """Draws a row a contrast: the mean over levels, and below it every level; returns the seeds' counts.
+
+    `colours`: of the levels.
+    """
     counts = set()
     for place, contrast in enumerate(contrasts):
         gaps = differences(log, contrast)
         counts.add(_whisker(ax, over_levels(gaps), place - 0.12, "black", "D", reach, "all levels"))
         levels = gaps.groupby("sparsity")
         for step, (sparsity, own) in enumerate(levels, 1):
-            colour = LEVEL_COLOURS[(step - 1) % len(LEVEL_COLOURS)]
             of_level = own.set_index("seed")["difference"]
             y = place - 0.12 + 0.62 * step / (len(levels) + 1)
-            _whisker(ax, of_level, y, colour, "o", reach, f"{100 * sparsity:g} % pruned")
+            _whisker(ax, of_level, y, colours[sparsity], "o", reach, f"{100 * sparsity:g} % pruned")
     _difference_axis(ax, contrasts, reach)
     return counts
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,7 +19,7 @@ from scipy import stats
 from helpers import contrasts
 from helpers.comparison import MARGIN
 from helpers.config import TrainStage
-from helpers.contrast_plots import contrast_figure
+from helpers.contrast_plots import contrast_figure, contrast_summary
 from helpers.contrasts import ARM_TEXTS, CONTEXT, PRIMARY, Contrast, differences, holm, over_levels
 from helpers.distillation import best_setting
 from helpers.errors import UserError
@@ -242,7 +243,7 @@ def drawn(ax: Any) -> np.ndarray:
 
 
 def test_the_figure_shows_differences_verdicts_and_the_profile():
-    fig = contrast_figure({"LeNet": make_log(), "800-800": make_log(profile="quick")})
+    fig = contrast_figure({"LeNet": make_log(), "800-800": make_log(profile="quick")}, reach=2)
     fig.draw_without_rendering()
     assert QUICK_NOTE in fig.get_suptitle()
     assert [text.get_text() for text in fig.axes[0].texts] == VERDICTS
@@ -342,3 +343,14 @@ def test_the_table_of_settings_never_reads_test():
     rows.loc[3, "status"] = "diverged"
     table = contrasts.setting_table(FakeLog(rows))
     assert table.to_dict() == {"units": {"T 1, alpha 0.5": "97.50", "T 8, alpha 0.5": ""}}
+
+
+def test_the_summary_has_the_planned_contrasts_of_every_network():
+    _, ax = plt.subplots()
+    contrast_summary(ax, {"LeNet": make_log(), "800-800": make_log(lambda arm, seed, level: 0)}, reach=2)
+    assert sorted(drawn(ax)) == pytest.approx([-1, 0, 0, 0, 0, 0, 0, 1])
+    assert ax.get_legend_handles_labels()[1] == ["LeNet", "800-800"]
+    assert [text.get_text().split()[0] for text in ax.get_yticklabels()] == [
+        c.claim.split()[0] for c in PRIMARY
+    ]
+    plt.close()
