@@ -22,6 +22,7 @@ SMALL_STUDENTS = {"medium": "300-300", "small": "30-30"}
 """Students of distill_small: what their arms begin with, and their hidden units."""
 
 
+GRID = ["sweep.temperature", "sweep.alpha"]
 ALL_IMAGES = 55_000
 """What a validation split of 5,000 leaves of MNIST."""
 
@@ -79,26 +80,45 @@ def select_table(log: Any) -> pd.DataFrame:
 
 
 def length_table(log: Any) -> pd.DataFrame:
-    """Validation accuracy in percent over seeds: the teacher's, and a student's by its epochs.
+    """Validation accuracy in percent over seeds: the teacher's, a student's by its epochs, and then by T.
 
-    Temperature and alpha are the same for every length: those that the grid at ten epochs chooses.
+    Temperature and alpha of the lengths are those that the short grid chooses.
     """
     rows = log.final()
     rows = rows[rows["status"].eq("ok")]
-    table = {}
-    for arm, shown in (("teacher", "teacher"), ("length_ce", "cross-entropy"), ("length_kd", "distilled")):
-        for epochs, own in rows[rows["arm"] == arm].groupby("epochs"):
-            line = {"trained with": shown, "epochs": f"{epochs:g}", "seeds": len(own)}
+    grid = best_setting(log.final().query("arm == 'student_kd'"), GRID)
+    chosen = f"distilled, T {grid['sweep.temperature']:g}"
+    groups = {
+        "teacher": "teacher",
+        "length_ce": "cross-entropy",
+        "length_kd": chosen,
+        "long_kd": "distilled, T {:g}",
+    }
+    table = []
+    for arm, shown in groups.items():
+        by = ["sweep.long_temperature", "epochs"]
+        for (temperature, epochs), own in rows[rows["arm"] == arm].groupby(by, dropna=False):
+            if arm == "long_kd" and temperature == grid["sweep.temperature"]:
+                continue
+            line = {"trained with": shown.format(temperature), "epochs": f"{epochs:g}"}
             line["validation accuracy, %"] = percent(*interval(own["val_accuracy"])[:3])
-            table[len(table)] = line
-    return pd.DataFrame(table).T.set_index("trained with")
+            table.append(line | {"seeds": len(own)})
+    return pd.DataFrame(table).set_index("trained with")
 
 
 def hinton_setting(log: Any) -> dict[str, float]:
-    """Temperature and alpha, and epochs with them, that the selection's validation images choose."""
+    """What the selection's validation images choose: alpha, epochs, and the temperature at that length.
+
+    One after the other: temperature and alpha on a grid of short trainings, then the epochs with them, then
+    the temperature again, since long trainings may bear a higher one.
+    """
     rows = log.final()
-    grid, lengths = (rows[rows["arm"] == arm] for arm in ("student_kd", "length_kd"))
-    return best_setting(grid, ["sweep.temperature", "sweep.alpha"]) | best_setting(lengths, ["sweep.epochs"])
+    grid, lengths, long = (rows[rows["arm"] == arm] for arm in ("student_kd", "length_kd", "long_kd"))
+    return {
+        "alpha": best_setting(grid, GRID)["sweep.alpha"],
+        "epochs": best_setting(lengths, ["sweep.epochs"])["sweep.epochs"],
+        "temperature": best_setting(long, ["sweep.long_temperature"])["sweep.long_temperature"],
+    }
 
 
 def gain_rows(log: Any) -> pd.DataFrame:

@@ -76,6 +76,9 @@ def select_log(seeds: tuple[int, ...] = (0, 1), profile: str = "full") -> FakeLo
     lengths = {("teacher", 80): 0.99, ("length_ce", 10): 0.982, ("length_ce", 40): 0.984}
     lengths |= {("length_kd", 10): 0.987, ("length_kd", 40): 0.989, ("length_kd", 80): 0.9885}
     for seed in seeds:
+        for temperature, val in ((4, 0.988), (8, 0.989), (20, 0.9905)):
+            axes = {"sweep.long_temperature": temperature, "epochs": 40}
+            rows.append(row("long_kd", seed, val + 0.001 * seed, 0.98 - temperature / 1e4, **axes))
         for (arm, epochs), val in lengths.items():
             axes = {} if arm == "teacher" else {"sweep.epochs": epochs}
             rows.append(row(arm, seed, val + 0.001 * seed, 0.98 + epochs / 1e4, epochs=epochs, **axes))
@@ -165,15 +168,7 @@ def test_validation_chooses_temperature_and_weight_and_nothing_reads_test():
     assert list(table["alpha 0.5"]) == ["98.47", "98.57", "98.67", "98.77", "98.64"]
     assert table.loc["T 8", "alpha 0.9"] == "98.82"
     pd.testing.assert_frame_equal(table, select_table(blind))
-    assert (
-        hinton_setting(log)
-        == hinton_setting(blind)
-        == {
-            "sweep.temperature": 8,
-            "sweep.alpha": 0.9,
-            "sweep.epochs": 40,
-        }
-    )
+    assert hinton_setting(log) == hinton_setting(blind) == {"temperature": 20, "alpha": 0.9, "epochs": 40}
 
 
 def test_a_setting_of_which_a_run_diverged_is_neither_shown_nor_chosen():
@@ -181,15 +176,17 @@ def test_a_setting_of_which_a_run_diverged_is_neither_shown_nor_chosen():
     best = log.results["sweep.temperature"].eq(8) & log.results["sweep.alpha"].eq(0.9)
     log.results.loc[best & log.results["seed"].eq(1), ["status", "val_accuracy"]] = "diverged", 0.1
     assert select_table(log).loc["T 8", "alpha 0.9"] == ""
-    assert hinton_setting(log)["sweep.alpha"] == 0.5
+    assert hinton_setting(log)["alpha"] == 0.5
 
 
 def test_lengths_stand_beside_the_teacher():
     table = length_table(diverge(select_log(), "length_ce", 1, val_accuracy=0.1))
-    assert list(table["epochs"]) == ["80", "10", "40", "10", "40", "80"]
-    assert list(table["seeds"]) == [2, 1, 1, 2, 2, 2]
+    assert list(table["epochs"]) == ["80", "10", "40", "10", "40", "80", "40", "40"]
+    assert list(table["seeds"]) == [2, 1, 1, *[2] * 5]
     assert list(table.loc["cross-entropy", "validation accuracy, %"]) == ["98.20", "98.40"]
     assert table.loc["teacher", "validation accuracy, %"] == with_interval((99, 99.1), ".2f")
+    assert table.loc["distilled, T 20", "validation accuracy, %"] == with_interval((99.05, 99.15), ".2f")
+    assert len(table.loc["distilled, T 8"]) == 3  # lengths, and not once more
 
 
 def test_gains_of_small_students_are_paired_by_seed():
@@ -320,13 +317,12 @@ def test_the_selection_has_validation_images_and_the_same_teacher():
 
 
 def test_the_classic_is_trained_as_validation_chose():
-    chosen = hinton_setting(load_log(ROOT / "logs" / "distill_hinton_select.hdf5"))
-    stages = [runs_of("distill_hinton.json")[arm].steps[0].stage for arm in ("student_kd", "student_ce")]
-    assert {
-        "sweep.temperature": stages[0].temperature,
-        "sweep.alpha": stages[0].alpha,
-        "sweep.epochs": stages[0].epochs,
-    } == chosen
-    assert stages[1].epochs == stages[0].epochs
-    longer = runs_of("distill_hinton_select.json")["length_kd"].steps[0].stage
-    assert (longer.temperature, longer.alpha) == (stages[0].temperature, stages[0].alpha)
+    log = load_log(ROOT / "logs" / "distill_hinton_select.hdf5")
+    grid, chosen = select_table(log), hinton_setting(log)
+    runs, classic = (runs_of(name) for name in ("distill_hinton_select.json", "distill_hinton.json"))
+    student, plain = (classic[arm].steps[0].stage for arm in ("student_kd", "student_ce"))
+    assert {word: getattr(student, word) for word in chosen} == chosen
+    assert plain.epochs == student.epochs
+    lengths, long = (runs[arm].steps[0].stage for arm in ("length_kd", "long_kd"))
+    assert (f"T {lengths.temperature:g}", f"alpha {lengths.alpha:g}") == grid.astype(float).stack().idxmax()
+    assert (long.epochs, long.alpha) == (chosen["epochs"], chosen["alpha"])
