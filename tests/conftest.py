@@ -32,6 +32,19 @@ TINY = {
 }
 
 
+@dataclasses.dataclass
+class FakeLog:
+    """The attributes of Results that tables and figures of distillation read."""
+
+    results: pd.DataFrame
+    profile: str = "full"
+    curves: pd.DataFrame = dataclasses.field(default_factory=pd.DataFrame)
+
+    def final(self) -> pd.DataFrame:
+        """Every row is a run's last."""
+        return self.results.copy()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     """As in a worker: what is computed here compares bit by bit with what is computed there."""

@@ -5,7 +5,6 @@ import matplotlib
 matplotlib.use("Agg")
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -13,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT
+from conftest import ROOT, FakeLog
 from scipy import stats
 
 from helpers import contrasts
@@ -38,18 +37,6 @@ GAINS = {"finetune_self": 0.01 + NOISE, "ticket_self": NOISE, "distil_first": -0
 VERDICTS = ["helps", "does not", "harms", "undecided"]
 """What GAINS make of the planned contrasts."""
 SELF, _, _, PRUNED_TEACHER = PRIMARY
-
-
-@dataclass
-class FakeLog:
-    """The attributes of Results that these tables read."""
-
-    results: pd.DataFrame
-    profile: str = "full"
-
-    def final(self) -> pd.DataFrame:
-        """Every row is a run's last."""
-        return self.results.copy()
 
 
 def gain_of(arm: str, seed: int, level: float) -> float:

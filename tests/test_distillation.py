@@ -4,12 +4,12 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import FakeLog
 from scipy import stats
 
 from helpers.distill_plots import learning_rate_figure, students_figure
@@ -23,20 +23,6 @@ from helpers.distillation import (
 )
 from helpers.errors import UserError
 from helpers.plots import QUICK_NOTE
-
-
-@dataclass
-class FakeLog:
-    """The attributes of Results that these tables read."""
-
-    results: pd.DataFrame
-    curves: pd.DataFrame
-    profile: str = "full"
-
-    def final(self) -> pd.DataFrame:
-        """Every row is a run's last."""
-        return self.results.copy()
-
 
 SEEDS = range(3)
 
@@ -72,7 +58,7 @@ def students_log(profile: str = "full") -> FakeLog:
             gain = 0.0005 * seed
             axes = {"lr": lr, "temperature": temperature, "alpha": alpha}
             rows.append(row(f"{student}_kd", seed, val + shift, test + shift + gain, **axes))
-    return FakeLog(pd.DataFrame(rows), pd.DataFrame(), profile)
+    return FakeLog(pd.DataFrame(rows), profile)
 
 
 def test_the_best_setting_is_that_of_validation_and_never_of_test():
@@ -125,7 +111,7 @@ def rates_log() -> FakeLog:
         for step in (first // 2, first, 2 * first):
             reached = accuracy if step >= first else 0.9
             curves.append({"run": found["run"], "step": step, "val_accuracy": reached})
-    return FakeLog(pd.DataFrame(rows), pd.DataFrame(curves))
+    return FakeLog(pd.DataFrame(rows), curves=pd.DataFrame(curves))
 
 
 def test_the_range_of_learning_rates_is_read_off_every_seed():

@@ -4,14 +4,13 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-from dataclasses import dataclass
 from itertools import product
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT
+from conftest import ROOT, FakeLog
 from scipy import stats
 
 from helpers.expansion import load_config
@@ -31,18 +30,6 @@ from helpers.plots import QUICK_NOTE
 from helpers.utils import load_log
 
 CONFIGS = ROOT / "configs"
-
-
-@dataclass
-class FakeLog:
-    """The attributes of Results that these tables read."""
-
-    results: pd.DataFrame
-    profile: str = "full"
-
-    def final(self) -> pd.DataFrame:
-        """Every row is a run's last."""
-        return self.results.copy()
 
 
 def row(arm: str, seed: int, val: float = np.nan, test: float = np.nan, **more: float) -> dict:
