@@ -1,5 +1,6 @@
 """Arms of an experiment against each other: paired by seed, with intervals and verdicts."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,22 @@ MARGIN = 0.001
 """Accuracies this close count as equal: 0.1 points, ten of 10,000 test images."""
 
 MEASURES = ("params", "macs", "sparsity_all", "train_flops", "epochs")
+
+
+def final_rows(log: Any, arms: Iterable[str] = (), axes: Iterable[str] = ()) -> pd.DataFrame:
+    """The last row of every run, of a log that has runs of these arms and columns of these axes.
+
+    Raises UserError where it has not, such as that of another experiment.
+    """
+    rows, arms, axes = log.final(), list(arms), list(axes)
+    for what, wanted, found in (("arms", arms, set(rows["arm"])), ("columns", axes, set(rows.columns))):
+        missing = [name for name in wanted if name not in found]
+        if missing:
+            raise UserError(
+                f"{log.experiment}: expected a log with the {what} {', '.join(wanted)}, found none of "
+                f"{', '.join(missing)}; name the experiment that the table or figure is of"
+            )
+    return rows
 
 
 def arm_rows(log: Any) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t, ttest_1samp
 
-from .comparison import MARGIN, interval
+from .comparison import MARGIN, final_rows, interval
 from .errors import UserError
 from .plots import mean_interval
 from .recovery_report import points, points_of
@@ -77,7 +77,8 @@ def setting_table(log: Any) -> pd.DataFrame:
 
     A row a temperature and alpha, a column a network; empty where a run diverged or failed.
     """
-    rows, axes = log.final(), ["sweep.temperature", "sweep.alpha"]
+    axes = ["sweep.temperature", "sweep.alpha"]
+    rows = final_rows(log, axes=axes)
     means = mean_interval(rows, ["arm", *axes], "val_accuracy")
     means["text"] = [
         "" if excluded else f"{100 * mean:.2f}"
@@ -94,7 +95,7 @@ def differences(log: Any, contrast: Contrast) -> pd.DataFrame:
     An arm that has no sparsity is paired with every level of the other. Where a run of the two diverged or
     failed, the difference is NaN. Raises UserError where the log has no pair.
     """
-    rows = log.final()
+    rows = final_rows(log, axes=["sweep.sparsity"])
     rows["accuracy"] = rows["test_accuracy"].where(rows["status"].eq("ok"))
     rows["level"] = rows["sweep.sparsity"].astype(float)
     columns = ["seed", "level", "accuracy"]
@@ -249,7 +250,7 @@ def arms_table(log: Any) -> pd.DataFrame:
 
     That of a small dense student is its teacher's.
     """
-    rows = log.final()
+    rows = final_rows(log, axes=["sweep.sparsity"])
     table = mean_interval(rows, ["arm", "sweep.sparsity"], "test_accuracy")
     table["text"] = [percent(*row) for row in table[["mean", "low", "high"]].itertuples(index=False)]
     levels = sorted(table["sweep.sparsity"].dropna().unique())

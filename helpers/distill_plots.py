@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from .distillation import ARM_NAMES, STUDENTS, rate_means, rate_rows, usable_range
+from .comparison import final_rows
+from .distillation import ARM_NAMES, STUDENT_ARMS, STUDENTS, rate_means, rate_rows, usable_range
 from .plots import finish, mean_interval, seeds_note, styled
 from .recovery_plots import arm_style, error_scale
 
@@ -31,7 +32,7 @@ def students_figure(log: Any, low: float = 95.5, high: float = 98.5) -> Figure:
 
     The bands are the same student with cross-entropy and with label smoothing, at the same learning rate.
     """
-    rows = log.final()
+    rows = final_rows(log, STUDENT_ARMS, ["sweep.lr", "sweep.temperature", "sweep.alpha"])
     rates = sorted(rows["sweep.lr"].unique())
     size = (1 + 4.2 * len(STUDENTS), 0.8 + 3 * len(rates))
     fig, axes = plt.subplots(len(rates), len(STUDENTS), figsize=size, squeeze=False, sharey=True)

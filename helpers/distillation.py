@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .comparison import interval
+from .comparison import final_rows, interval
 from .errors import UserError
 from .plots import mean_interval
 from .recovery_report import points_of
@@ -22,6 +22,8 @@ ARM_NAMES = {
 
 STUDENTS = {"wide": "256-128-128-64-64-64", "narrow": "64-64-64-64"}
 """The original author's students: what their arms begin with, and their hidden units."""
+
+STUDENT_ARMS = [f"{student}_{kind}" for student in STUDENTS for kind in ("ce", "smooth", "kd", "logits")]
 
 AUTHORS = {"sweep.lr": 0.001, "sweep.temperature": 20, "sweep.alpha": 0.4}
 """His setting (Lange 2020, section 5), at Adam's usual learning rate."""
@@ -82,7 +84,8 @@ def students_table(log: Any) -> pd.DataFrame:
     that of all. The control of the author's setting is cross-entropy at the same learning rate, that of a
     tuned one cross-entropy tuned in the same way, over fewer settings. Differences are paired by seed.
     """
-    rows, axes = log.final(), ["sweep.lr", "sweep.temperature", "sweep.alpha"]
+    axes = ["sweep.lr", "sweep.temperature", "sweep.alpha"]
+    rows = final_rows(log, STUDENT_ARMS, axes)
     table = []
     for student, shown in STUDENTS.items():
         arms = {kind: rows[rows["arm"] == f"{student}_{kind}"] for kind in ("ce", "smooth", "kd", "logits")}
@@ -131,7 +134,7 @@ def rate_rows(log: Any) -> pd.DataFrame:
     Those are the first logged steps with so much validation accuracy, NaN for never. What did not end
     finite has the accuracy 0.
     """
-    rows = log.final().rename(columns={"sweep.lr": "lr"})
+    rows = final_rows(log, ["ce"], ["sweep.lr"]).rename(columns={"sweep.lr": "lr"})
     for accuracy in (0.97, 0.98):
         reached = log.curves[log.curves["val_accuracy"] >= accuracy].groupby("run")["step"].min()
         rows[f"steps_{accuracy:.0%}".rstrip("%")] = rows["run"].map(reached)

@@ -4,8 +4,9 @@ from typing import Any
 
 import pandas as pd
 
-from .comparison import interval
-from .distillation import ARM_NAMES, best_setting, setting_text, tuned_rows
+from .comparison import final_rows, interval
+from .distillation import best_setting
+from .errors import UserError
 from .plots import mean_interval
 from .recovery_report import points_of
 from .report import PUBLISHED, percent
@@ -21,10 +22,19 @@ HINTON_ARMS = {
 SMALL_STUDENTS = {"medium": "300-300", "small": "30-30"}
 """Students of distill_small: what their arms begin with, and their hidden units."""
 
+CHECKS = {
+    "longer_kd": "… twice as long",
+    "small_batch_kd": "… batches half the size",
+    "two_teachers_kd": "… two teachers",
+}
+"""Arms that change one thing of the chosen setting, to tell what it lacks; nothing is chosen from them."""
 
 GRID = ["sweep.temperature", "sweep.alpha"]
-ALL_IMAGES = 55_000
-"""What a validation split of 5,000 leaves of MNIST."""
+"""Axes of the selection's grid."""
+
+SELECT_AXES = [*GRID, "sweep.epochs", "sweep.long_temperature"]
+SELECT_ARMS = ["student_kd", "length_ce", "length_kd", "long_kd"]
+"""What the selection sweeps, and its arms that do."""
 
 
 def published_test_errors(name: str | None) -> float:
@@ -33,9 +43,20 @@ def published_test_errors(name: str | None) -> float:
     return table["error_percent"].get(name, float("nan")) * 100
 
 
+def hinton_rows(log: Any) -> pd.DataFrame:
+    """Final rows of distill_hinton, one an arm and seed. Raises UserError where it is another log."""
+    rows = final_rows(log, HINTON_ARMS)
+    if rows.duplicated(["arm", "seed"]).any():
+        raise UserError(f"{log.experiment}: expected a run an arm and seed, found a sweep; select its rows")
+    return rows
+
+
 def hinton_table(log: Any) -> pd.DataFrame:
-    """A row an arm: test errors of 10,000 beside the paper's, and fewer or more than plain cross-entropy."""
-    rows = log.final()
+    """A row an arm: test errors of 10,000 beside the paper's, and fewer or more than plain cross-entropy.
+
+    Raises UserError where the log lacks an arm, or has several runs of an arm and seed.
+    """
+    rows = hinton_rows(log)
     rows = rows[rows["status"].eq("ok")]
     control = rows[rows["arm"] == "student_ce"].set_index("seed")["test_errors"]
     table = []
@@ -67,7 +88,7 @@ def select_table(log: Any) -> pd.DataFrame:
 
     A setting of which a run diverged or failed is empty: it cannot be chosen.
     """
-    rows = log.final()
+    rows = final_rows(log, ["student_kd"], GRID)
     grid = mean_interval(
         rows[rows["arm"] == "student_kd"], ["sweep.temperature", "sweep.alpha"], "val_accuracy"
     )
@@ -82,17 +103,18 @@ def select_table(log: Any) -> pd.DataFrame:
 def length_table(log: Any) -> pd.DataFrame:
     """Validation accuracy in percent over seeds: the teacher's, a student's by its epochs, and then by T.
 
-    Temperature and alpha of the lengths are those that the short grid chooses.
+    Temperature and alpha of the lengths are those that the short grid chooses. Last, what CHECKS change.
     """
-    rows = log.final()
-    rows = rows[rows["status"].eq("ok")]
-    grid = best_setting(log.final().query("arm == 'student_kd'"), GRID)
+    every = final_rows(log, [*SELECT_ARMS, "teacher"], SELECT_AXES)
+    rows = every[every["status"].eq("ok")]
+    grid = best_setting(every[every["arm"] == "student_kd"], GRID)
     chosen = f"distilled, T {grid['sweep.temperature']:g}"
     groups = {
         "teacher": "teacher",
         "length_ce": "cross-entropy",
         "length_kd": chosen,
         "long_kd": "distilled, T {:g}",
+        **CHECKS,
     }
     table = []
     for arm, shown in groups.items():
@@ -112,7 +134,7 @@ def hinton_setting(log: Any) -> dict[str, float]:
     One after the other: temperature and alpha on a grid of short trainings, then the epochs with them, then
     the temperature again, since long trainings may bear a higher one.
     """
-    rows = log.final()
+    rows = final_rows(log, SELECT_ARMS, SELECT_AXES)
     grid, lengths, long = (rows[rows["arm"] == arm] for arm in ("student_kd", "length_kd", "long_kd"))
     return {
         "alpha": best_setting(grid, GRID)["sweep.alpha"],
@@ -127,7 +149,8 @@ def gain_rows(log: Any) -> pd.DataFrame:
     Columns student, seed, temperature, gain, status; paired by seed. All learn from the same teacher, so
     their scatter is the students' alone.
     """
-    rows, found = log.final(), []
+    arms = [f"{student}_{kind}" for student in SMALL_STUDENTS for kind in ("ce", "kd")]
+    rows, found = final_rows(log, arms, ["sweep.temperature"]), []
     for student in SMALL_STUDENTS:
         plain = rows[rows["arm"] == f"{student}_ce"].set_index("seed")
         own = rows[rows["arm"] == f"{student}_kd"].set_index("seed")
@@ -161,39 +184,3 @@ def small_table(log: Any) -> pd.DataFrame:
             is_itself = temperature == temperatures[-1]
             line[f"{shown}: less T {temperatures[-1]:g}'s"] = "" if is_itself else points_of(gap)
     return pd.DataFrame(table).T.rename_axis("temperature")
-
-
-def size_rows(few: Any, every: Any) -> pd.DataFrame:
-    """Final rows of distill_train_size, and those of distill_learning_rate as the ones of all images.
-
-    Of the latter only rates, arms and seeds that the former has. A column more: `images`, trained on.
-    """
-    rows = few.final()
-    rows = rows.assign(images=rows["sweep.train_size"].astype(int))
-    rates, arms = rows["sweep.lr"].unique(), rows["arm"].unique()
-    full = every.final()
-    full = full[
-        full["sweep.lr"].isin(rates) & full["arm"].isin(arms) & full["seed"].isin(rows["seed"].unique())
-    ]
-    return pd.concat([rows, full.assign(images=ALL_IMAGES)], ignore_index=True)
-
-
-def size_table(few: Any, every: Any) -> pd.DataFrame:
-    """A row a number of images and a loss: its best rate, accuracy, and that less cross-entropy's.
-
-    Each seed at the rate that the other seeds' validation chooses.
-    """
-    rows, table = size_rows(few, every), []
-    for images, here in rows.groupby("images"):
-        tuned = {arm: tuned_rows(here[here["arm"] == arm], ["sweep.lr"]) for arm in here["arm"].unique()}
-        for arm, found in tuned.items():
-            gap = points_of(found["test_accuracy"] - tuned["ce"]["test_accuracy"])
-            line = {
-                "images": f"{images:,}",
-                "trained with": ARM_NAMES[arm],
-                "best of all": setting_text(best_setting(here[here["arm"] == arm], ["sweep.lr"])),
-                "test accuracy, %": percent(*interval(found["test_accuracy"])[:3]),
-                "less cross-entropy's, points": "" if arm == "ce" else gap,
-            }
-            table.append(line | {"seeds": len(found)})
-    return pd.DataFrame(table).set_index("images")

@@ -9,9 +9,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from .comparison import final_rows
 from .distill_plots import ALPHA_COLOURS, LOSS_STYLES
-from .distillation import ARM_NAMES, tuned_rows
-from .hinton import HINTON_ARMS, SMALL_STUDENTS, gain_rows, published_test_errors, size_rows
+from .distillation import ARM_NAMES, best_setting, tuned_rows
+from .few_images import size_rows
+from .hinton import (
+    GRID,
+    HINTON_ARMS,
+    SELECT_ARMS,
+    SELECT_AXES,
+    SMALL_STUDENTS,
+    gain_rows,
+    hinton_rows,
+    published_test_errors,
+)
 from .plots import finish, mean_interval, seeds_note, styled
 from .recovery_plots import error_scale
 
@@ -29,7 +40,7 @@ def hinton_figure(log: Any, select: Any, small: Any) -> Figure:
 
 def errors_panel(ax: Axes, log: Any) -> pd.DataFrame:
     """Test errors by arm: seeds, mean and interval, and the published count; returns the means."""
-    rows = log.final()
+    rows = hinton_rows(log)
     means = mean_interval(rows, "arm", "test_errors").set_index("arm").loc[list(HINTON_ARMS)]
     rows = rows[rows["status"].eq("ok")]
     for place, (arm, (_, name)) in enumerate(HINTON_ARMS.items()):
@@ -59,25 +70,35 @@ def errors_panel(ax: Axes, log: Any) -> pd.DataFrame:
 
 
 def select_panel(ax: Axes, log: Any) -> pd.DataFrame:
-    """Validation accuracy over the temperature, a line a weight alpha; returns the means."""
-    rows = log.final()
-    own = rows[rows["arm"] == "student_kd"]
-    means = mean_interval(own, ["sweep.alpha", "sweep.temperature"], "val_accuracy")
-    rows, own = rows[rows["status"].eq("ok")], own[own["status"].eq("ok")]
-    for (alpha, drawn), colour in zip(means.groupby("sweep.alpha"), ALPHA_COLOURS, strict=False):
-        label = f"distilled, alpha {alpha:g}"
-        ax.plot(drawn["sweep.temperature"], 100 * drawn["mean"], "s-", color=colour, label=label)
-        dots = own[np.isclose(own["sweep.alpha"].astype(float), alpha)]
-        ax.plot(
-            dots["sweep.temperature"], 100 * dots["val_accuracy"], ".", color=colour, markersize=3, alpha=0.5
-        )
-    # The shortest of the lengths is that of the grid.
-    plain = rows[(rows["arm"] == "length_ce") & (rows["sweep.epochs"] == rows["sweep.epochs"].min())]
-    ax.axhline(100 * plain["val_accuracy"].mean(), color="#555555", label="cross-entropy")
-    _temperature_axis(ax, own["sweep.temperature"])
-    ax.set(ylabel="validation accuracy (%)", title="800-800: chosen on validation images")
-    ax.legend(loc="lower right")
-    return means
+    """Validation accuracy over the temperature, a line a weight alpha and length; returns the means.
+
+    The long trainings have the alpha that the short ones choose. Horizontal: cross-entropy, as long.
+    """
+    rows, tables = final_rows(log, SELECT_ARMS, SELECT_AXES), []
+    short, long = (rows[rows["arm"] == arm] for arm in ("student_kd", "long_kd"))
+    chosen = long.assign(**{"sweep.alpha": best_setting(short, GRID)["sweep.alpha"]})
+    settings = [*short.groupby("sweep.alpha"), *chosen.groupby("sweep.alpha")]
+    for (alpha, drawn), colour in zip(settings, ALPHA_COLOURS, strict=False):
+        is_short = drawn["arm"].eq("student_kd").all()
+        axis, line = ("sweep.temperature", "s-") if is_short else ("sweep.long_temperature", "D--")
+        means = mean_interval(drawn, axis, "val_accuracy")
+        label = f"alpha {alpha:g}, {drawn['epochs'].iloc[0]:g} epochs"
+        ax.plot(means[axis], 100 * means["mean"], line, color=colour, label=label)
+        ax.legend(loc="upper left")
+        dots = drawn[drawn["status"].eq("ok")]
+        ax.plot(dots[axis], 100 * dots["val_accuracy"], ".", color=colour, markersize=3, alpha=0.5)
+        tables.append(means)
+    plain = rows[rows["arm"].eq("length_ce") & rows["status"].eq("ok")]
+    for own, line in ((short, "-"), (long, "--")):
+        level = plain.loc[plain["epochs"].isin(own["epochs"]), "val_accuracy"].mean()
+        label = f"cross-entropy, {own['epochs'].iloc[0]:g} epochs"
+        ax.axhline(100 * level, color="#555555", linestyle=line, label=label)
+        place = (short["sweep.temperature"].max(), 100 * level)
+        ax.annotate(label, place, (0, 3), textcoords="offset points", ha="right", fontsize="small")
+    _temperature_axis(ax, short["sweep.temperature"])
+    ax.set(ylabel="validation accuracy (%)", title="800-800, distilled: on validation images")
+    ax.margins(y=0.12)
+    return pd.concat(tables)
 
 
 def small_panel(ax: Axes, log: Any) -> pd.DataFrame:
@@ -94,7 +115,7 @@ def small_panel(ax: Axes, log: Any) -> pd.DataFrame:
     ax.axhline(0, color="#555555", linewidth=1)
     _temperature_axis(ax, gains["temperature"])
     ax.set(ylabel="test accuracy less cross-entropy's, points", title="small students: gain by distillation")
-    ax.legend(loc="lower right")
+    ax.legend(loc="lower left")
     return pd.concat(tables)
 
 

@@ -14,7 +14,8 @@ from .contrasts import context_table, contrast_table
 from .distillation import rate_table, students_table
 from .errors import UserError
 from .experiment import ROOT
-from .hinton import hinton_table, size_table, small_table
+from .few_images import few_table, size_table
+from .hinton import hinton_table, small_table
 from .logger import atomic
 from .recovery_plots import UNTRAINED
 from .recovery_report import filter_table, lenet_table, recovery_table, repair_comparison, verdict_table
@@ -89,6 +90,7 @@ def readme_tables() -> dict[str, str]:
     together = {name: load_log(ROOT / "logs" / f"{file}.hdf5") for name, file in TOGETHER.items()}
     tables["contrasts"] = contrast_table(together)
     tables["contrasts_context"] = context_table(together)
+    tables["distill_few"] = few_table(load_log(ROOT / "logs" / "distill_prune_few.hdf5"))
     return {name: markdown(table) for name, table in tables.items()}
 
 

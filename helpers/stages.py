@@ -6,9 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import torch
-
-from .checkpoints import write_tensors
+from .checkpoints import read_tensors, write_tensors
 from .compaction import compact, largest_difference
 from .config import CompactStage, PruneStage, RefitStage, RewindStage, TrainStage, Verb
 from .distill_dojo import DistillDojo
@@ -37,7 +35,7 @@ def run_train(state: State, stage: TrainStage) -> None:
     if partial is not None and partial.exists():
         before = copy.deepcopy(state.network.state_dict())
         try:
-            dojo.load_state_dict(torch.load(partial, map_location="cpu", weights_only=True))
+            dojo.load_state_dict(read_tensors(partial))
         except FileNotFoundError:
             pass  # another process has just come to the end of this very training
         # Whatever is wrong with the file, a new start is the cure; half of it may be loaded by then.

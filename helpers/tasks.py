@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .checkpoints import from_checkpoint, to_checkpoint, write_tensors
+from .checkpoints import from_checkpoint, read_tensors, to_checkpoint, write_tensors
 from .config import TrainStage, Verb
 from .config_parts import DataConfig, NetConfig
 from .data import Dataset, load_dataset
@@ -202,8 +202,7 @@ def _kept_state(task: Task, index: int, dataset: Dataset, say: Say) -> State | N
     if not path.exists():
         return None
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        return from_checkpoint(checkpoint, task.net, dataset, task.seed)
+        return from_checkpoint(read_tensors(path), task.net, dataset, task.seed)
     # Whatever is wrong with the file, from a cut tail to a forbidden class, the cure is the same.
     except Exception as error:
         reason = str(error).split("\n")[0]

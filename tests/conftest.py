@@ -39,6 +39,7 @@ class FakeLog:
     results: pd.DataFrame
     profile: str = "full"
     curves: pd.DataFrame = dataclasses.field(default_factory=pd.DataFrame)
+    experiment: str = "fake"
 
     def final(self) -> pd.DataFrame:
         """Every row is a run's last."""

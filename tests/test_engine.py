@@ -394,7 +394,7 @@ class Bomb:
         return open, (str(self.flag), "w")
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "bomb", "pickled bomb", "of another network"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "bomb", "pickled bomb", "of another network"])
 def test_a_damaged_checkpoint_is_told_and_computed_again(
     config: Path, finished: Path, scheduler: str, expected: Callable, same_tables: Callable, tmp_path: Path,
     capsys: pytest.CaptureFixture, damage: str,
@@ -413,9 +413,10 @@ def test_a_damaged_checkpoint_is_told_and_computed_again(
     elif damage == "of another network":
         torch.save(torch.load(path) | {"weights": {"layers.linear_1.weight": torch.zeros(3, 784)}}, path)
     else:
-        path.write_bytes(
-            {"cut": whole[: len(whole) // 2], "empty": b""}.get(damage, pickle.dumps(Bomb(flag)))
-        )
+        middle = len(whole) // 2
+        flipped = whole[:middle] + bytes(byte ^ 255 for byte in whole[middle : middle + 64])
+        contents = {"cut": whole[:middle], "empty": b"", "flipped": flipped + whole[middle + 64 :]}
+        path.write_bytes(contents.get(damage, pickle.dumps(Bomb(flag))))
     found = run_experiment(config, "short", out=out, scheduler=scheduler)
     said = capsys.readouterr().out
     assert f"{path}: damaged or not a checkpoint of this network (" in said

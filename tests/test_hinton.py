@@ -13,7 +13,9 @@ import pytest
 from conftest import ROOT, FakeLog
 from scipy import stats
 
+from helpers.errors import UserError
 from helpers.expansion import load_config
+from helpers.few_images import size_rows, size_table
 from helpers.hinton import (
     HINTON_ARMS,
     gain_rows,
@@ -21,8 +23,6 @@ from helpers.hinton import (
     hinton_table,
     length_table,
     select_table,
-    size_rows,
-    size_table,
     small_table,
 )
 from helpers.hinton_plots import errors_panel, hinton_figure, select_panel, size_figure, small_panel
@@ -69,6 +69,8 @@ def select_log(seeds: tuple[int, ...] = (0, 1), profile: str = "full") -> FakeLo
         for (arm, epochs), val in lengths.items():
             axes = {} if arm == "teacher" else {"sweep.epochs": epochs}
             rows.append(row(arm, seed, val + 0.001 * seed, 0.98 + epochs / 1e4, epochs=epochs, **axes))
+        for arm, epochs in (("longer_kd", 80), ("two_teachers_kd", 40)):
+            rows.append(row(arm, seed, 0.99 + 0.001 * seed, epochs=epochs))
         for temperature, alpha in product((1, 2, 4, 8, 20), (0.5, 0.9)):
             val = 0.988 - 0.001 * abs(np.log2(temperature / 8)) - (0.0005 if alpha == 0.5 else 0)
             test = 0.99 - 0.0001 * temperature - 0.001 * alpha
@@ -168,12 +170,41 @@ def test_a_setting_of_which_a_run_diverged_is_neither_shown_nor_chosen():
 
 def test_lengths_stand_beside_the_teacher():
     table = length_table(diverge(select_log(), "length_ce", 1, val_accuracy=0.1))
-    assert list(table["epochs"]) == ["80", "10", "40", "10", "40", "80", "40", "40"]
-    assert list(table["seeds"]) == [2, 1, 1, *[2] * 5]
+    assert list(table["epochs"]) == ["80", "10", "40", "10", "40", "80", "40", "40", "80", "40"]
+    assert list(table["seeds"]) == [2, 1, 1, *[2] * 7]
+    assert table.loc["… two teachers", "validation accuracy, %"] == with_interval((99, 99.1), ".2f")
     assert list(table.loc["cross-entropy", "validation accuracy, %"]) == ["98.20", "98.40"]
     assert table.loc["teacher", "validation accuracy, %"] == with_interval((99, 99.1), ".2f")
     assert table.loc["distilled, T 20", "validation accuracy, %"] == with_interval((99.05, 99.15), ".2f")
     assert len(table.loc["distilled, T 8"]) == 3  # lengths, and not once more
+
+
+@pytest.mark.parametrize("arm", HINTON_ARMS)
+def test_a_log_without_an_arm_or_with_a_sweep_is_told(arm):
+    log = hinton_log()
+    with pytest.raises(UserError, match="found a sweep"):
+        hinton_table(FakeLog(pd.concat([log.results, log.results[log.results["arm"] == arm]])))
+    log.results = log.results[log.results["arm"] != arm]
+    for make in (hinton_table, lambda log: errors_panel(plt.gca(), log)):
+        with pytest.raises(UserError, match=f"^fake: expected a log with the arms .*, found none of {arm};"):
+            make(log)
+    plt.close()
+
+
+@pytest.mark.parametrize(
+    ("make", "logs"),
+    [
+        (select_table, [hinton_log]),
+        (length_table, [hinton_log]),
+        (hinton_setting, [small_log]),
+        (small_table, [select_log]),
+        (size_table, [select_log, small_log]),
+        (size_figure, [hinton_log, select_log]),
+    ],
+)
+def test_the_log_of_another_experiment_is_told(make, logs):
+    with pytest.raises(UserError, match=r"^fake: expected a log with the (arms|columns) "):
+        make(*(log() for log in logs))
 
 
 def test_gains_of_small_students_are_paired_by_seed():
@@ -250,10 +281,12 @@ def test_the_figure_has_our_test_errors_and_the_published_ones():
     assert list(means["mean"]) == pytest.approx([69, 150, 91, 82])
     assert points_of(errors, "Hinton et al. 2015") == pytest.approx(np.array([[67, 0], [146, 1], [74, 2]]))
     assert points_of(errors, "here")[:, 0] == pytest.approx([69, 150, 91, 82])
-    assert len(select_panel(select, select_log())) == 10
+    assert len(select_panel(select, select_log())) == 13
     assert tick_labels(select) == ["1", "2", "4", "8", "20"]
-    assert points_of(select, "distilled, alpha 0.9")[3] == pytest.approx([8, 98.82])
-    assert points_of(select, "cross-entropy")[:, 1] == pytest.approx([98.25, 98.25])
+    assert points_of(select, "alpha 0.9, 10 epochs")[3] == pytest.approx([8, 98.82])
+    assert points_of(select, "alpha 0.9, 40 epochs")[2] == pytest.approx([20, 99.1])
+    assert points_of(select, "cross-entropy, 10 epochs")[:, 1] == pytest.approx([98.25, 98.25])
+    assert points_of(select, "cross-entropy, 40 epochs")[:, 1] == pytest.approx([98.45, 98.45])
     assert len(small_panel(small, small_log())) == 6
     assert tick_labels(small) == ["2", "4", "20"]
     assert points_of(small, "30-30")[:, 1] == pytest.approx([1.1, 0.7, -0.2])
