@@ -313,7 +313,20 @@ def json_schema() -> dict[str, Any]:
                 model["properties"][key] = _or_axis(field) | about
     # An arm may bring what the file as a whole leaves out.
     schema["required"] = []
+    schema["$defs"] |= {"Arm": _arm(schema)}
+    schema["properties"]["arms"]["additionalProperties"] = {"$ref": "#/$defs/Arm"}
     return schema
+
+
+def _arm(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of an arm: parts of the file's data and network, and stages in place of its own or after."""
+    fields, models = schema["properties"], schema["$defs"]
+    parts = {}
+    for key, model in (("data", "DataConfig"), ("net", "NetConfig")):
+        parts[key] = {word: value for word, value in models[model].items() if word != "required"}
+    then = fields["stages"] | {"description": "Stages after those of the file."}
+    parts |= {"seeds": fields["seeds"], "stages": fields["stages"], "then": then}
+    return {"type": "object", "properties": parts, "additionalProperties": False}
 
 
 def _or_axis(field: dict[str, Any]) -> dict[str, Any]:

@@ -339,13 +339,23 @@ def test_a_shipped_config_fits_the_schema_and_loads_in_every_profile(path):
 
 @pytest.mark.parametrize(
     "edit",
-    [("stages/0/epohcs", 1), ("sedes", [0]), ("net/activation", "rleu"), ("stages/1/sparsity", 1.5)],
+    [
+        ("stages/0/epohcs", 1),
+        ("sedes", [0]),
+        ("net/activation", "rleu"),
+        ("stages/1/sparsity", 1.5),
+        ("arms", {"a": {"stage": []}}),
+        ("arms", {"a": {"net": {"activation": "rleu"}}}),
+        ("arms", {"a": {"then": [{"type": "prune", "sparsity": 1.5}]}}),
+        ("arms", {"a": {"stages": [BASE["stages"][0] | {"teacher": {"sed": 1}}]}}),
+    ],
 )
 def test_the_schema_lets_an_editor_see_a_mistake(edit):
     Draft202012Validator.check_schema(json_schema())
     schema = Draft202012Validator(json_schema())
     assert schema.is_valid(BASE)
     assert schema.is_valid(changed({"stages/1/sparsity": "$s", "net/layers": "$layers"}))
+    assert schema.is_valid(changed({"arms": {"a": {"net": {"activation": "tanh"}, "seeds": [1]}, "b": {}}}))
     assert not schema.is_valid(changed(dict([edit])))
 
 
