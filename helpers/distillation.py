@@ -178,14 +178,14 @@ def rate_table(log: Any) -> pd.DataFrame:
         at_best, at_shared = (at_setting(own, {"lr": rate}) for rate in (found["best"], shared))
         line = {
             "trained with": ARM_NAMES.get(arm, arm),
-            f"largest lr with every seed above {USABLE:.0%}": f"{found['largest']:.3g}",
+            f"largest lr with every seed above {100 * USABLE:g} %": f"{found['largest']:.3g}",
             "best lr": f"{found['best']:.3g}",
             f"within {100 * NEAR:g} points of it": f"{found['low']:.3g} to {found['high']:.3g} "
             f"({found['high'] / found['low']:.3g} ×)",
-            f"steps to 97 %, at {shared:.3g}": _steps(at_shared["steps_97"]),
-            "at its own best": _steps(at_best["steps_97"]),
-            f"steps to 98 %, at {shared:.3g}": _steps(at_shared["steps_98"]),
-            "at its own best ": _steps(at_best["steps_98"]),
+            f"steps to 97 % validation, at {shared:.3g}": _steps(at_shared["steps_97"]),
+            "97 %, at its own best": _steps(at_best["steps_97"]),
+            f"steps to 98 % validation, at {shared:.3g}": _steps(at_shared["steps_98"]),
+            "98 %, at its own best": _steps(at_best["steps_98"]),
             "test accuracy at its best, %": _percent(at_best["test_accuracy"]),
             "less cross-entropy's, points": "",
         }

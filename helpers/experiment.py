@@ -66,7 +66,9 @@ def run_experiment(
     networks = out / "networks"
     check_folder(path.parent)
     check_folder(networks)
-    plan = make_plan(experiment, Log() if force else read_log(path), networks, threads_per_run, not force)
+    # With --force too: a damaged log is told now, not when everything has been computed.
+    known = read_log(path)
+    plan = make_plan(experiment, Log() if force else known, networks, threads_per_run, not force)
     if plan.tasks:
         # Only now: a finished experiment can be looked at where nothing can be written.
         for folder in (networks, path.parent):

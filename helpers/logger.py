@@ -63,6 +63,8 @@ def read_log(path: Path) -> Log:
                     f"{path}: expected a log ({FORMAT!r}), found a foreign HDF5 file; move it elsewhere"
                 )
             return _read(file)
+    except PermissionError as error:
+        raise UserError(f"{path}: expected a log that may be read, found: {error.strerror}") from None
     except (OSError, RuntimeError, KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path}: expected a log, found a damaged file ({error}); restore it (git) or delete it, "

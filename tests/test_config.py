@@ -212,6 +212,12 @@ def test_a_mistake_is_told_where_the_user_wrote_it(write, edits, how, origin):
     assert line.startswith(origin.format(path=path))
 
 
+def test_a_mistake_of_a_whole_stage_names_what_was_set_in_it(write):
+    (line,) = mistakes(write({}), overrides=["train.temperature=3"])
+    assert "name a 'teacher'" in line
+    assert line.endswith("(part of it is --set train.temperature)")
+
+
 def places(node, path=()):
     """Every place in a config, its root left out."""
     items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()

@@ -141,11 +141,11 @@ def test_steps_are_the_first_logged_ones_that_are_good_enough():
 def test_the_table_of_rates_measures_the_claim():
     table = rate_table(rates_log())
     kd = table.loc["distilled"]
-    assert kd["largest lr with every seed above 90%"] == "0.1"
+    assert kd["largest lr with every seed above 90 %"] == "0.1"
     assert kd["within 0.2 points of it"] == "0.001 to 0.01 (10 ×)"
-    assert table.loc["cross-entropy", "steps to 97 %, at 0.002"].startswith("400 ± ")
-    assert kd["steps to 97 %, at 0.002"].startswith("200 ± ")
-    assert table.loc["cross-entropy", "steps to 98 %, at 0.002"] == "never"
+    assert table.loc["cross-entropy", "steps to 97 % validation, at 0.002"].startswith("400 ± ")
+    assert kd["steps to 97 % validation, at 0.002"].startswith("200 ± ")
+    assert table.loc["cross-entropy", "steps to 98 % validation, at 0.002"] == "never"
     assert kd["less cross-entropy's, points"] == "+0.50 ± 0.00"
 
 

@@ -136,6 +136,15 @@ def test_a_cut_log_is_told_in_one_line_with_what_to_do(log: Path, share: float) 
     assert "delete it" in line
 
 
+def test_a_log_that_may_not_be_read_is_not_called_damaged(log: Path, monkeypatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("helpers.logger.h5py.File", refuse)
+    with pytest.raises(UserError, match=r"may be read, found: Permission denied$"):
+        read_log(log)
+
+
 def assert_told_or_whole(log: Path) -> None:
     """A UserError, unless the damage is where nothing is stored."""
     try:

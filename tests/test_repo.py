@@ -42,8 +42,8 @@ def test_the_config_in_readme_runs(tmp_path):
     assert blocks
     for block in blocks:
         (tmp_path / "example.json").write_text(block)
-        assert load_config(tmp_path / "example.json").runs
-        assert load_config(tmp_path / "example.json", "quick").runs
+        for profile in ("full", *json.loads(block).get("profiles", {})):
+            assert load_config(tmp_path / "example.json", profile).runs
 
 
 def test_every_path_that_readme_links_to_exists():
