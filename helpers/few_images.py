@@ -55,29 +55,37 @@ def size_table(few: Any, every: Any) -> pd.DataFrame:
 def few_table(log: Any) -> pd.DataFrame:
     """Of distill_prune_few: a row a number of images and a network, dense or pruned.
 
-    Accuracy with the labels alone, and what a teacher adds, in points, paired by seed: in fine-tuning (of a
-    dense network: in its training), and in training before pruning as well. Each seed at the temperature
-    that the other seeds' validation chooses; shown is that of all.
+    Accuracy with the labels alone, and what a teacher adds, in points, paired by seed: in the last training
+    (of a pruned network: its fine-tuning), and in the training before pruning as well. The latter less what
+    the teacher adds to the dense network says whether pruning takes some of it away. Each seed at the
+    temperature that the other seeds' validation chooses; shown is that of all.
     """
     arms = ["dense_ce", "dense_kd", "pruned_ce", "pruned_kd", "pruned_both"]
     rows, table = final_rows(log, arms, ["sweep.train_size", "sweep.sparsity", *TEMPERATURE]), []
     levels = sorted(rows["sweep.sparsity"].dropna().astype(float).unique())
     for images, here in rows.groupby("sweep.train_size"):
+        _, dense = _gains(here, "dense")
         for level in [None, *levels]:
             kind = "dense" if level is None else "pruned"
             own = here if level is None else here[here["sweep.sparsity"].astype(float) == level]
-            arms = {how: own[own["arm"] == f"{kind}_{how}"] for how in ("ce", "kd", "both")}
-            tuned = {how: tuned_rows(of, TEMPERATURE) for how, of in arms.items() if len(of)}
-            accuracy = {how: found["test_accuracy"] for how, found in tuned.items()}
-            gains = {how: points_of(of - accuracy["ce"]) for how, of in accuracy.items() if how != "ce"}
+            labels, gains = _gains(own, kind)
+            both = "both" in gains
             line = {
                 "images": f"{int(images):,}",
                 "LeNet-300-100": "dense" if level is None else f"{100 * level:g} % of weights pruned",
-                "labels alone, %": percent(*interval(accuracy["ce"])[:3]),
-                "fine-tuned with the teacher": gains["kd"],
-                "at": setting_text(best_setting(arms["kd"], TEMPERATURE)),
-                "trained and fine-tuned with it": gains.get("both", ""),
-                "seeds": len(tuned["ce"]),
+                "labels alone, %": percent(*interval(labels)[:3]),
+                "teacher in the last training, points": points_of(gains["kd"]),
+                "at": setting_text(best_setting(own[own["arm"] == f"{kind}_kd"], TEMPERATURE)),
+                "in both trainings": points_of(gains["both"]) if both else "",
+                "this less the dense network's": points_of(gains["both"] - dense["kd"]) if both else "",
+                "seeds": len(labels),
             }
             table.append(line)
     return pd.DataFrame(table).set_index("images")
+
+
+def _gains(rows: pd.DataFrame, kind: str) -> tuple[pd.Series, dict[str, pd.Series]]:
+    """By seed: accuracy with the labels alone, and what a teacher adds in the last training and in both."""
+    own = {how: rows[rows["arm"] == f"{kind}_{how}"] for how in ("ce", "kd", "both")}
+    found = {how: tuned_rows(arm, TEMPERATURE)["test_accuracy"] for how, arm in own.items() if len(arm)}
+    return found["ce"], {how: accuracy - found["ce"] for how, accuracy in found.items()}

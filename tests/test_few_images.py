@@ -15,6 +15,9 @@ GAIN = {"kd": (0.01, 0.02, 0.03), "both": (0.03, 0.05, 0.04)}
 """By seed, in test accuracy, at the temperature that validation prefers."""
 
 
+LAST = "teacher in the last training, points"
+
+
 def few_log(seeds: tuple[int, ...] = (0, 1, 2)) -> FakeLog:
     """T 4 is best on validation, T 1 on test; for seed 0 alone, T 1 is best on validation as well."""
     rows = []
@@ -49,9 +52,11 @@ def test_a_teacher_is_judged_at_the_temperature_that_other_seeds_choose():
     names = ["dense", "90 % of weights pruned", "98 % of weights pruned"]
     assert list(table["LeNet-300-100"]) == names * 2
     # Seeds 1 and 2 are given T 1 by seed 0, which itself is given T 4 by them.
-    for column, how in (("fine-tuned with the teacher", "kd"), ("trained and fine-tuned with it", "both")):
+    for column, how in ((LAST, "kd"), ("in both trainings", "both")):
         expected = points(np.add(GAIN[how], [0, 0.1, 0.1]))
         assert list(table[column]) == [expected if how == "kd" else "", expected, expected] * 2
+    beside = points(np.subtract(GAIN["both"], GAIN["kd"]))
+    assert list(table["this less the dense network's"]) == ["", beside, beside] * 2
     assert set(table["at"]) == {"T 1"}
     assert table["labels alone, %"].iloc[1].startswith("72.60 ±")
     assert list(table["seeds"]) == [3] * 6
@@ -59,7 +64,7 @@ def test_a_teacher_is_judged_at_the_temperature_that_other_seeds_choose():
 
 def test_one_seed_has_no_interval():
     table = few_table(few_log((2,)))
-    assert list(table["fine-tuned with the teacher"]) == ["+3.00"] * 6
+    assert list(table[LAST]) == ["+3.00"] * 6
     assert not table.astype(str).apply(lambda column: column.str.contains("±|nan")).any(axis=None)
 
 
