@@ -79,7 +79,7 @@ def contrast_summary(ax: Axes, logs: dict[str, Any], reach: float = 1.0) -> None
     _difference_axis(ax, PRIMARY, reach)
     ax.set_yticklabels([textwrap.fill(contrast.claim, 22) for contrast in PRIMARY], fontsize=7)
     ax.set(xlabel="gain in test accuracy, points", title="distillation and pruning: what helps?")
-    ax.legend(loc="lower right", fontsize=7)
+    ax.legend(loc="upper right", fontsize=7, labelcolor="linecolor", handlelength=0, markerscale=0)
 
 
 def _difference_axis(ax: Axes, contrasts: tuple[Contrast, ...], reach: float) -> None:

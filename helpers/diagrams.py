@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
@@ -33,7 +34,7 @@ def architecture(ax: Axes, net_records: list[dict], title: str) -> None:
     """
     boxes = _boxes(net_records)
     slot = max(0.62, *(box["width"] + box["depth"] + 0.14 for box in boxes))
-    fontsize = 8 if len(boxes) <= 6 else 7 if len(boxes) <= 9 else 6
+    fontsize = 8 if len(boxes) <= 6 else 7 if len(boxes) <= 9 else 5.2
     previous = None
     for index, box in enumerate(boxes):
         left = index * slot - (box["width"] + box["depth"]) / 2
@@ -80,13 +81,13 @@ def _label(record: dict) -> str:
     kind, shape = record["type"], record["output_shape"]
     if kind == "linear":
         return f"linear\n{shape[0]}"
-    name = {"conv2d": "conv", "input": "input"}.get(kind, "pool")
+    stride = f"/{record['stride']}" if (record.get("stride") or 1) > 1 else ""
+    name = {"conv2d": f"conv{stride}", "input": "input"}.get(kind, "pool")
     if len(shape) == 1:
         return f"{name}\n{shape[0]}"
     height, width = shape[-2:]
     kernel = f"@{record['kernel']}" if record.get("kernel") else ""
-    stride = f"/{record['stride']}" if kind == "conv2d" and (record.get("stride") or 1) > 1 else ""
-    count = f"{shape[0]}{kernel}{stride}"
+    count = f"{shape[0]}{kernel}"
     is_counted = kind == "conv2d" or (kind == "input" and shape[0] > 1)
     return "\n".join([name, *([count] if is_counted else []), f"{height}×{width}"])
 
@@ -143,7 +144,8 @@ def overview_viz(
     if distilled is not None:
         _distilled_row(axes["distilled"], distilled)
         shown += [distilled["classic"], distilled["rates"], *distilled["together"].values()]
-    note = seeds_note(tables, has_dots=True)
+    tables.append(pd.DataFrame({"n": [log.results["seed"].nunique() for log in shown], "excluded": 0}))
+    note = seeds_note(tables, has_dots=True).replace("band:", "band and whisker:")
     return finish(fig, shown, note, "Small networks, trained and then pruned", axes["pruned"])
 
 

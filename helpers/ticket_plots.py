@@ -47,6 +47,7 @@ def ticket_figure(log: Any, convolutional: Any) -> Figure:
     error_scale(axes[0, 2], 94, 98.7)
     axes[0, 2].set_title("LeNet-300-100: test accuracy at the end")
     compute_panel(axes[1, 2], table)
+    axes[1, 2].set_title(f"LeNet-300-100 {axes[1, 2].get_title()}", fontsize=9)
     return finish(fig, [log, convolutional], seeds_note(tables), axes=axes.flatten())
 
 
@@ -117,7 +118,7 @@ def compute_panel(ax: Axes, table: pd.DataFrame) -> None:
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set_title(f"accuracy at the end; filled: {shown[0]} % kept, hollow: {shown[1]} %", fontsize=9)
+    ax.set_title(f"at the end; filled: {shown[0]} %, hollow: {shown[1]} % kept", fontsize=9)
     error_scale(ax, 94, 98.7)
 
 

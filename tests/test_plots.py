@@ -483,7 +483,7 @@ def test_architecture_without_kernel_and_with_a_stride():
     conv = {"layer": "a", "type": "conv2d", "output_shape": (8, 14, 14), "params": 1, "macs": 1}
     norm = {"layer": "b", "type": "batch_norm", "output_shape": (8, 14, 14), "params": 1, "macs": 0}
     architecture(ax, [MLP[0], conv, norm, conv | {"kernel": 3, "stride": 2}, MLP[-1]], "Net")
-    assert [text.get_text() for text in ax.texts][1:3] == ["conv\n8\n14×14\n+norm", "conv\n8@3/2\n14×14"]
+    assert [text.get_text() for text in ax.texts][1:3] == ["conv\n8\n14×14\n+norm", "conv/2\n8@3\n14×14"]
 
 
 @pytest.mark.parametrize(
