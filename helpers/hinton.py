@@ -16,6 +16,7 @@ HINTON_ARMS = {
     "student_ce": ("800-800, cross-entropy", "hinton-student-ce"),
     "student_kd": ("800-800, distilled", "hinton-student-kd"),
     "student_ce_shift": ("800-800, cross-entropy, shifted images", None),
+    "student_kd_shift": ("800-800, distilled, shifted images", None),
 }
 """What tables call an arm, and the id of the paper's figure in data/published.csv."""
 

@@ -239,6 +239,15 @@ def test_force_computes_everything_again(
     assert not found.results["wall_s"].equals(before.results["wall_s"])
 
 
+def test_force_tells_of_a_damaged_log_before_it_computes_anything(finished: Finished, run: Callable) -> None:
+    finished.log.write_bytes(b"no log")
+    before = {path: path.stat().st_mtime_ns for path in finished.out.rglob("*")}
+    with pytest.raises(UserError, match=r"tiny\.hdf5: expected "):
+        run(finished.config, out=finished.out, force=True)
+    assert {path: path.stat().st_mtime_ns for path in finished.out.rglob("*")} == before
+    assert finished.log.read_bytes() == b"no log"
+
+
 def test_weights_that_are_not_in_the_cache_are_computed_again_and_compared(
     finished: Finished, run: Callable, capsys: pytest.CaptureFixture
 ) -> None:
