@@ -240,7 +240,11 @@ def context_table(logs: dict[str, Any]) -> pd.DataFrame:
     for network, log in logs.items():
         for contrast in CONTEXT:
             gaps = over_levels(differences(log, contrast))
-            row = {"network": network, "beside them": contrast.claim, "difference, points": points_of(gaps)}
+            row = {
+                "network": network,
+                "comparison": f"({contrast.key}) {contrast.claim}",
+                "difference, points": points_of(gaps),
+            }
             rows.append(row | {"seeds": len(gaps)})
     return pd.DataFrame(rows).set_index("network")
 

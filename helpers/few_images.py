@@ -52,40 +52,38 @@ def size_table(few: Any, every: Any) -> pd.DataFrame:
     return pd.DataFrame(table).set_index("images")
 
 
-def few_table(log: Any) -> pd.DataFrame:
-    """Of distill_prune_few: a row a number of images and a network, dense or pruned.
+TAUGHT = {"kd": ("last", "the last training"), "both": ("both", "both trainings")}
+"""When the students of distill_prune_few have a teacher; a pruned one is pruned between the two."""
 
-    Accuracy with the labels alone, and what a teacher adds, in points, paired by seed: in the last training
-    (of a pruned network: its fine-tuning), and in the training before pruning as well. The latter less what
-    the teacher adds to the dense network says whether pruning takes some of it away. Each seed at the
-    temperature that the other seeds' validation chooses; shown is that of all.
+
+def few_table(log: Any) -> pd.DataFrame:
+    """Of distill_prune_few: a row a number of images and a network, dense or pruned, that trains twice.
+
+    Accuracy with the labels alone, and in points, paired by seed, what a teacher adds in the last training or
+    in both; that less what it adds to the dense network says whether pruning takes some of it away. Each seed
+    at the temperature that the other seeds' validation chooses; shown are those of all.
     """
-    arms = ["dense_ce", "dense_kd", "pruned_ce", "pruned_kd", "pruned_both"]
+    arms = [f"{kind}_{how}" for kind in ("dense", "pruned") for how in ("ce", *TAUGHT)]
     rows, table = final_rows(log, arms, ["sweep.train_size", "sweep.sparsity", *TEMPERATURE]), []
     levels = sorted(rows["sweep.sparsity"].dropna().astype(float).unique())
     for images, here in rows.groupby("sweep.train_size"):
-        _, dense = _gains(here, "dense")
+        dense = None
         for level in [None, *levels]:
             kind = "dense" if level is None else "pruned"
             own = here if level is None else here[here["sweep.sparsity"].astype(float) == level]
-            labels, gains = _gains(own, kind)
-            both = "both" in gains
+            found = {how: own[own["arm"] == f"{kind}_{how}"] for how in ("ce", *TAUGHT)}
+            accuracy = {how: tuned_rows(arm, TEMPERATURE)["test_accuracy"] for how, arm in found.items()}
+            gains = {how: accuracy[how] - accuracy["ce"] for how in TAUGHT}
+            dense = dense or gains
             line = {
                 "images": f"{int(images):,}",
                 "LeNet-300-100": "dense" if level is None else f"{100 * level:g} % of weights pruned",
-                "labels alone, %": percent(*interval(labels)[:3]),
-                "teacher in the last training, points": points_of(gains["kd"]),
-                "at": setting_text(best_setting(own[own["arm"] == f"{kind}_kd"], TEMPERATURE)),
-                "in both trainings": points_of(gains["both"]) if both else "",
-                "this less the dense network's": points_of(gains["both"] - dense["kd"]) if both else "",
-                "seeds": len(labels),
+                "labels alone, %": percent(*interval(accuracy["ce"])[:3]),
             }
-            table.append(line)
+            for how, (short, when) in TAUGHT.items():
+                line[f"teacher in {when}, points"] = points_of(gains[how])
+                less = "" if level is None else points_of(gains[how] - dense[how])
+                line[f"{short}: less the dense network's"] = less
+            hot = [setting_text(best_setting(found[how], TEMPERATURE)) for how in TAUGHT]
+            table.append(line | {"temperatures": ", ".join(hot), "seeds": len(accuracy["ce"])})
     return pd.DataFrame(table).set_index("images")
-
-
-def _gains(rows: pd.DataFrame, kind: str) -> tuple[pd.Series, dict[str, pd.Series]]:
-    """By seed: accuracy with the labels alone, and what a teacher adds in the last training and in both."""
-    own = {how: rows[rows["arm"] == f"{kind}_{how}"] for how in ("ce", "kd", "both")}
-    found = {how: tuned_rows(arm, TEMPERATURE)["test_accuracy"] for how, arm in own.items() if len(arm)}
-    return found["ce"], {how: accuracy - found["ce"] for how, accuracy in found.items()}

@@ -24,11 +24,12 @@ SMALL_STUDENTS = {"medium": "300-300", "small": "30-30"}
 """Students of distill_small: what their arms begin with, and their hidden units."""
 
 CHECKS = {
+    "chosen_kd": "as chosen, more seeds",
     "longer_kd": "… twice as long",
     "small_batch_kd": "… batches half the size",
     "two_teachers_kd": "… two teachers",
 }
-"""Arms that change one thing of the chosen setting, to tell what it lacks; nothing is chosen from them."""
+"""The chosen setting again, and arms that change one thing of it; nothing is chosen from them."""
 
 GRID = ["sweep.temperature", "sweep.alpha"]
 """Axes of the selection's grid."""
@@ -104,7 +105,8 @@ def select_table(log: Any) -> pd.DataFrame:
 def length_table(log: Any) -> pd.DataFrame:
     """Validation accuracy in percent over seeds: the teacher's, a student's by its epochs, and then by T.
 
-    Temperature and alpha of the lengths are those that the short grid chooses. Last, what CHECKS change.
+    Temperature and alpha of the lengths are those that the short grid chooses. Last CHECKS, and in points,
+    paired by seed, what each changes.
     """
     every = final_rows(log, [*SELECT_ARMS, "teacher"], SELECT_AXES)
     rows = every[every["status"].eq("ok")]
@@ -117,14 +119,17 @@ def length_table(log: Any) -> pd.DataFrame:
         "long_kd": "distilled, T {:g}",
         **CHECKS,
     }
-    table = []
+    control = rows[rows["arm"] == "chosen_kd"].set_index("seed")["val_accuracy"]
+    by, table = ["sweep.long_temperature", "epochs"], []
     for arm, shown in groups.items():
-        by = ["sweep.long_temperature", "epochs"]
         for (temperature, epochs), own in rows[rows["arm"] == arm].groupby(by, dropna=False):
             if arm == "long_kd" and temperature == grid["sweep.temperature"]:
                 continue
             line = {"trained with": shown.format(temperature), "epochs": f"{epochs:g}"}
-            line["validation accuracy, %"] = percent(*interval(own["val_accuracy"])[:3])
+            accuracy = own.set_index("seed")["val_accuracy"]
+            line["validation accuracy, %"] = percent(*interval(accuracy)[:3])
+            is_change = arm in CHECKS and arm != "chosen_kd"
+            line["less as chosen, points"] = points_of(accuracy - control) if is_change else ""
             table.append(line | {"seeds": len(own)})
     return pd.DataFrame(table).set_index("trained with")
 

@@ -138,7 +138,7 @@ def distill_step_table() -> pd.DataFrame:
             "student": row["student"],
             "without a teacher, s an epoch": f"{row['seconds']['none']:.2f}",
             "teacher's logits kept": f"{row['cached_ratio']:.2f} ×",
-            "teacher live, on shifted images": f"{row['live_ratio']:.2f} ×",
+            "teacher live, both on shifted images": f"{row['live_ratio']:.2f} ×",
         }
         for row in found["rows"]
     ]

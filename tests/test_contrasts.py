@@ -199,7 +199,7 @@ def test_the_tables_say_what_was_found():
     assert list(table["verdict"]) == VERDICTS
     assert [text.count("*") for text in table["at each level"]] == [2, 0, 2, 0]
     context = contrasts.context_table({"LeNet": log})
-    assert list(context["beside them"]) == [contrast.claim for contrast in CONTEXT]
+    assert list(context["comparison"]) == [f"({contrast.key}) {contrast.claim}" for contrast in CONTEXT]
     assert context["difference, points"].iloc[3] == f"-1.00 ± {half}"
 
 

@@ -69,8 +69,8 @@ def select_log(seeds: tuple[int, ...] = (0, 1), profile: str = "full") -> FakeLo
         for (arm, epochs), val in lengths.items():
             axes = {} if arm == "teacher" else {"sweep.epochs": epochs}
             rows.append(row(arm, seed, val + 0.001 * seed, 0.98 + epochs / 1e4, epochs=epochs, **axes))
-        for arm, epochs in (("longer_kd", 80), ("two_teachers_kd", 40)):
-            rows.append(row(arm, seed, 0.99 + 0.001 * seed, epochs=epochs))
+        for arm, epochs, gain in (("chosen_kd", 40, 0), ("longer_kd", 80, 1), ("two_teachers_kd", 40, -1)):
+            rows.append(row(arm, seed, 0.99 + 0.001 * seed + 0.0001 * gain * (1 + seed), epochs=epochs))
         for temperature, alpha in product((1, 2, 4, 8, 20), (0.5, 0.9)):
             val = 0.988 - 0.001 * abs(np.log2(temperature / 8)) - (0.0005 if alpha == 0.5 else 0)
             test = 0.99 - 0.0001 * temperature - 0.001 * alpha
@@ -170,9 +170,13 @@ def test_a_setting_of_which_a_run_diverged_is_neither_shown_nor_chosen():
 
 def test_lengths_stand_beside_the_teacher():
     table = length_table(diverge(select_log(), "length_ce", 1, val_accuracy=0.1))
-    assert list(table["epochs"]) == ["80", "10", "40", "10", "40", "80", "40", "40", "80", "40"]
-    assert list(table["seeds"]) == [2, 1, 1, *[2] * 7]
-    assert table.loc["… two teachers", "validation accuracy, %"] == with_interval((99, 99.1), ".2f")
+    assert list(table["epochs"]) == ["80", "10", "40", "10", "40", "80", "40", "40", "40", "80", "40"]
+    assert list(table["seeds"]) == [2, 1, 1, *[2] * 8]
+    assert table.loc["as chosen, more seeds", "validation accuracy, %"] == with_interval((99, 99.1), ".2f")
+    less = table["less as chosen, points"]
+    assert less["… twice as long"] == with_interval((0.01, 0.02), "+.2f")
+    assert less["… two teachers"] == with_interval((-0.01, -0.02), "+.2f")
+    assert set(less.iloc[:-2]) == {""}
     assert list(table.loc["cross-entropy", "validation accuracy, %"]) == ["98.20", "98.40"]
     assert table.loc["teacher", "validation accuracy, %"] == with_interval((99, 99.1), ".2f")
     assert table.loc["distilled, T 20", "validation accuracy, %"] == with_interval((99.05, 99.15), ".2f")
