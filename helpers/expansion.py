@@ -305,9 +305,10 @@ class _Draft:
             loc = (*moved[at], *loc[len(at) :]) if at is not None else loc
             at = _longest(loc, self.origins)
             text = path_text((self.origins[at], *loc[len(at) :]) if at is not None else loc)
-            # What is wrong with a stage as a whole may come from a field that was set in it.
+            # What is wrong with a stage as a whole may come from a field that --set gave it.
             within = [label for place, label in self.origins.items() if place[: len(loc)] == loc != place]
-            message += f" (part of it is {', '.join(dict.fromkeys(within))})" if within else ""
+            given = dict.fromkeys(label for label in within if label.startswith("--set"))
+            message += f" (part of it is {', '.join(given)})" if given else ""
         line = f"{text}: {message}"
         if line not in self.mistakes:
             self.mistakes.append(line)

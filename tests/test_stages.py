@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -166,7 +167,7 @@ def test_a_save_that_another_process_clears_away_meanwhile_is_no_damage(
     state = start()
     state.partial = tmp_path / "x.partial.pt"
     state.partial.write_bytes(b"")
-    monkeypatch.setattr(torch, "load", gone)
+    monkeypatch.setattr(zipfile, "ZipFile", gone)
     assert are_equal(weights(after(state, TRAIN)), weights(start(TRAIN)))
     assert state.notes == []
 
