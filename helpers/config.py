@@ -94,7 +94,8 @@ class TrainStage(StageBase):
     )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32",
-        description="Of the products in training and in every later evaluation; weights stay float32.",
+        description="Of the products in training and in every later evaluation; weights stay float32. Where "
+        "a processor would only emulate bfloat16, its products are computed in float32.",
     )
     shift: Count = Field(
         0, ge=0, description="Augmentation: each image moves by up to this many pixels along each axis."

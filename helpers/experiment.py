@@ -81,11 +81,14 @@ def run_experiment(
             provide_files(name)
     failed: dict[str, str] = {}
     wrong_input: list[str] = []
+    said: set[str] = set()
     trained = 0
     try:
         for done in execute(plan.tasks, workers, scheduler or os.environ.get("DASK_SCHEDULER_ADDRESS")):
             for message in done.messages:
-                tqdm.write(message)
+                if message not in said:  # what holds for the whole machine, every task says
+                    tqdm.write(message)
+                said.add(message)
             if not all(record_path(networks, key).exists() for key in done.recorded):
                 failed[done.key] = (
                     f"{networks}: expected the records that a worker wrote, found none; every worker of "

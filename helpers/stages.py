@@ -15,13 +15,15 @@ from .pruning import prune
 from .refit import refit
 from .seeds import generator, seed_for
 from .state import State, begin, learned
-from .train_dojo import TrainDojo
+from .train_dojo import TrainDojo, actual_precision
 
 PERSISTENT = ("train", "refit")
 """Stages whose weights are kept on disk; the others are cheap to compute again."""
 
 SAME_LOGITS = 0.01
 """Rounding changes a logit by far less than this."""
+
+SLOW_BFLOAT16 = "bfloat16: this processor would only emulate it, so its products are computed in float32"
 
 
 def run_train(state: State, stage: TrainStage) -> None:
@@ -48,6 +50,8 @@ def run_train(state: State, stage: TrainStage) -> None:
     def keep(words: dict[str, Any]) -> None:
         write_tensors(partial, words)
 
+    if actual_precision(state.dataset.train.labels.device, stage.precision) != stage.precision:
+        state.notes.append(SLOW_BFLOAT16)
     progress = dojo.train(keep if partial is not None else None)
     state.notes += dojo.warnings
     state.trained += 1

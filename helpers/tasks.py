@@ -27,6 +27,7 @@ from .measures import measure
 from .sentence import canonical
 from .stages import PERSISTENT, act
 from .state import Lessons, State, begin
+from .train_dojo import actual_precision
 
 Say = Callable[[str], None]
 
@@ -261,6 +262,7 @@ def _here(task: Task, state: State, began: float) -> dict[str, Any]:
         "machine": machine(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         "threads": task.threads,
+        "precision": actual_precision(device, state.precision),
         "versions": versions(),
         "data_sha256": state.dataset.checksum,
         "started": _utc(began),

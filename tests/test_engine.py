@@ -24,6 +24,7 @@ from helpers.config_parts import DataConfig, NetConfig
 from helpers.engine import execute
 from helpers.errors import UserError
 from helpers.experiment import main, run_experiment
+from helpers.logger import read_log
 from helpers.tasks import Done, Task, perform
 from helpers.utils import Results, load_log
 
@@ -114,6 +115,19 @@ def test_one_worker_of_our_own_gives_the_same_tables_as_two_of_a_running_schedul
     found = run_experiment(config, "short", out=tmp_path, workers=1)
     assert found.computed == 9
     same_tables(found, expected("short"))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_processor_that_would_only_emulate_bfloat16_computes_in_float32_and_says_so_once(
+    tiny: Callable, write_config: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, precision
+) -> None:
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")  # what torch takes the workers' processors for
+    train = {"type": "train", "epochs": 1, "batch_size": 100, "precision": precision}
+    found = run_experiment(write_config(tiny(stages=[train], sweep={})), out=tmp_path, workers=1)
+    assert len(found.results) == 2
+    assert capsys.readouterr().out.count("would only emulate") == (precision == "bfloat16")
+    records = read_log(tmp_path / "logs" / "tiny.hdf5").records.values()
+    assert {record.provenance["precision"] for record in records} == {"float32"}
 
 
 class Cluster:

@@ -344,11 +344,20 @@ def test_an_empty_split_has_no_loss_and_no_accuracy(digits: Dataset) -> None:
     assert (errors, len(predictions)) == (0, 0)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_products_have_the_precision_that_was_asked_for_and_weights_stay_float32(
-    digits: Dataset, precision: str
+@pytest.mark.parametrize(
+    ("asked", "capability", "precision"),
+    [
+        ("float32", "AVX512", "float32"),
+        ("bfloat16", "AVX512", "bfloat16"),
+        ("bfloat16", "AVX2", "float32"),
+        ("bfloat16", "DEFAULT", "float32"),
+    ],
+)
+def test_products_have_the_precision_asked_for_where_the_processor_has_it_and_weights_stay_float32(
+    digits: Dataset, monkeypatch: pytest.MonkeyPatch, asked: str, capability: str, precision: str
 ) -> None:
-    watched = dojo(digits, epochs=5, precision=precision)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    watched = dojo(digits, epochs=5, precision=asked)
     kinds: set[tuple[bool, torch.dtype]] = set()
     layer = watched.network.weighted()["linear_1"]
     layer.register_forward_hook(lambda m, args, out: kinds.add((m.training, out.dtype)))
