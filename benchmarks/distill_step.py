@@ -19,7 +19,7 @@ from helpers.config import TrainStage
 from helpers.config_file import read_json
 from helpers.config_parts import DataConfig, NetConfig
 from helpers.data import Dataset, load_dataset
-from helpers.distill_dojo import DistillDojo, Teacher, split_logits
+from helpers.distill_dojo import DistillDojo, TrainedNetwork, split_logits
 from helpers.engine import usable_cores
 from helpers.masked_body_builder import MaskedBodyBuilder
 from helpers.tasks import machine, versions
@@ -35,7 +35,9 @@ def network_of(config: str) -> MaskedBodyBuilder:
     return MaskedBodyBuilder(NetConfig.model_validate(read_json(CONFIGS / f"{config}.json")["net"]))
 
 
-def epoch(student: str, data: Dataset, teachers: list[Teacher], cached: Tensor | None, shift: int) -> float:
+def epoch(
+    student: str, data: Dataset, teachers: list[TrainedNetwork], cached: Tensor | None, shift: int
+) -> float:
     """Seconds of one epoch of gradient steps; without teachers, of a plain TrainDojo."""
     words = {"type": "train", "epochs": 1, "batch_size": 128, "optimizer": ADAM, "shift": shift}
     # No checkpoints, and the learning curve has its only row after the clock has stopped.
@@ -56,7 +58,7 @@ def main() -> None:
     torch.set_flush_denormal(True)
     data = load_dataset(DataConfig(dataset="mnist", validation_size=5000))
     network = network_of("mlp_oneshot").eval().requires_grad_(False)
-    teachers = [Teacher(network, data.mean, data.std, macs=network.macs)]
+    teachers = [TrainedNetwork(network, data.mean, data.std, macs=network.macs)]
     started = time.perf_counter()
     cached = split_logits(teachers, data.train, data)
     once = time.perf_counter() - started

@@ -32,6 +32,24 @@ def final_rows(log: Any, arms: Iterable[str] = (), axes: Iterable[str] = ()) -> 
     return rows
 
 
+def check_single(rows: pd.DataFrame, keys: list[str], what: str) -> pd.DataFrame:
+    """The rows, of which each is the only one with its values of the keys.
+
+    Raises UserError where several share them: runs that differ in something else would count as seeds.
+    """
+    if rows.duplicated(keys).any():
+        text = f"expected one run for each {' and '.join(keys)}, found several"
+        axes, groups = (
+            [column for column in rows if column.startswith("sweep.")],
+            rows.groupby(keys, dropna=False),
+        )
+        others = [
+            axis for axis in axes if axis not in keys and groups[axis].nunique(dropna=False).gt(1).any()
+        ]
+        raise UserError(f"{what}: {text}; select the rows of one value of {', '.join(others) or 'each axis'}")
+    return rows
+
+
 def arm_rows(log: Any) -> pd.DataFrame:
     """The last row of every run, with `kind`, `target` (nominal sparsity) and `difference`.
 

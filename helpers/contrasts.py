@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t, ttest_1samp
 
-from .comparison import MARGIN, final_rows, interval
+from .comparison import MARGIN, check_single, final_rows, interval
 from .errors import UserError
 from .plots import mean_interval
 from .recovery_report import points, points_of
@@ -43,12 +43,18 @@ PRIMARY = (
 """Decided before anything was run."""
 
 CONTEXT = (
-    Contrast("e", "fine-tune with the dense self, T 8, alpha 0.9", "finetune_hot", "finetune_ce"),
-    Contrast("f", "fine-tune with label smoothing", "finetune_smooth", "finetune_ce"),
-    Contrast("g", "fine-tune with a strong teacher", "finetune_strong", "finetune_ce"),
-    Contrast("h", "distil before pruning, then fine-tune without", "distil_first", "finetune_ce"),
-    Contrast("i", "train a random mask with a teacher", "random_self", "random_ce"),
-    Contrast("j", "train a small dense network with a teacher", "small_dense_teacher", "small_ce"),
+    Contrast("e", "fine-tune with label smoothing", "finetune_smooth", "finetune_ce"),
+    Contrast("f", "fine-tune with a strong teacher", "finetune_strong", "finetune_ce"),
+    Contrast("g", "distil before pruning, then fine-tune without", "distil_first", "finetune_ce"),
+    Contrast("h", "train a random mask with a teacher", "random_self", "random_ce"),
+    Contrast("i", "train a small dense network with a teacher", "small_dense_teacher", "small_ce"),
+    Contrast("a'", "(a) at T 8, alpha 0.9", "finetune_hot", "finetune_ce"),
+    Contrast("b'", "(b) at T 8, alpha 0.9", "ticket_hot", "ticket_ce"),
+    Contrast("c'", "(c) at T 8, alpha 0.9", "distil_first_hot", "finetune_strong_hot"),
+    Contrast("d'", "(d) at T 8, alpha 0.9", "small_pruned_teacher_hot", "small_dense_teacher_hot"),
+    Contrast("f'", "(f) at T 8, alpha 0.9", "finetune_strong_hot", "finetune_ce"),
+    Contrast("g'", "(g) at T 8, alpha 0.9", "distil_first_hot", "finetune_ce"),
+    Contrast("i'", "(i) at T 8, alpha 0.9", "small_dense_teacher_hot", "small_ce"),
 )
 """What stands beside the four, to tell what they mean; no verdicts."""
 
@@ -57,17 +63,22 @@ ARM_TEXTS = {
     "dense_longer": "dense, trained twice as long",
     "finetune_ce": "pruned, fine-tuned",
     "finetune_self": "… dense self as teacher",
-    "finetune_hot": "… the same, T 8, alpha 0.9",
+    "finetune_hot": "… the same, T 8",
     "finetune_smooth": "… label smoothing",
     "finetune_strong": "… strong teacher",
+    "finetune_strong_hot": "… the same, T 8",
     "distil_first": "distilled, pruned, fine-tuned",
+    "distil_first_hot": "… the same, T 8",
     "ticket_ce": "ticket",
     "ticket_self": "… dense self as teacher",
+    "ticket_hot": "… the same, T 8",
     "random_ce": "random mask",
     "random_self": "… dense self as teacher",
     "small_ce": "30-30, dense",
     "small_dense_teacher": "… dense teacher",
+    "small_dense_teacher_hot": "… the same, T 8",
     "small_pruned_teacher": "… pruned teacher",
+    "small_pruned_teacher_hot": "… the same, T 8",
 }
 """What tables call an arm."""
 
@@ -99,7 +110,10 @@ def differences(log: Any, contrast: Contrast) -> pd.DataFrame:
     rows["accuracy"] = rows["test_accuracy"].where(rows["status"].eq("ok"))
     rows["level"] = rows["sweep.sparsity"].astype(float)
     columns = ["seed", "level", "accuracy"]
-    one, other = (rows.loc[rows["arm"] == arm, columns] for arm in (contrast.one, contrast.other))
+    one, other = (
+        check_single(rows[rows["arm"] == arm], ["seed", "level"], f"arm {arm}")[columns]
+        for arm in (contrast.one, contrast.other)
+    )
     keys = ["seed"]
     if one["level"].notna().any() and other["level"].notna().any():
         keys.append("level")

@@ -1,5 +1,6 @@
 """Figures of distillation: students beside their controls, and the whole range of learning rates."""
 
+from itertools import cycle
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -23,6 +24,12 @@ LOSS_STYLES = {
 }
 """Colour (Okabe–Ito), marker and line of a way to train."""
 
+
+def loss_style(arm: str) -> tuple[str, str, str]:
+    """Colour, marker and line of an arm; of one that a config adds, those that its name gives it."""
+    return LOSS_STYLES.get(arm, (*arm_style(arm)[:2], "-"))
+
+
 ALPHA_COLOURS = ("#0072B2", "#009E73", "#CC79A7", "#D55E00")
 
 
@@ -44,7 +51,7 @@ def students_figure(log: Any, low: float = 95.5, high: float = 98.5) -> Figure:
                 control_band(ax, here[here["arm"] == f"{student}_{kind}"], kind)
             distilled = here[here["arm"] == f"{student}_kd"]
             means = mean_interval(distilled, ["sweep.alpha", "sweep.temperature"], "test_accuracy")
-            for (alpha, drawn), colour in zip(means.groupby("sweep.alpha"), ALPHA_COLOURS, strict=False):
+            for (alpha, drawn), colour in zip(means.groupby("sweep.alpha"), cycle(ALPHA_COLOURS)):
                 half = 50 * (drawn["high"] - drawn["low"]).fillna(0)
                 # Beside each other, so that no whisker hides another.
                 x = drawn["sweep.temperature"] * (1 + 0.03 * list(means["sweep.alpha"].unique()).index(alpha))
@@ -101,7 +108,7 @@ def rate_panel(ax: Axes, log: Any, quantity: str) -> pd.DataFrame:
     is_share = not quantity.startswith("steps")
     factor = 100 if is_share else 1
     for arm in rows["arm"].unique():
-        colour, marker, line = LOSS_STYLES.get(arm, (*arm_style(arm)[:2], "-"))
+        colour, marker, line = loss_style(arm)
         own = rows[rows["arm"] == arm]
         means = rate_means(log, quantity).query("arm == @arm and n > 0")
         tables.append(means)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .comparison import final_rows, interval
+from .comparison import check_single, final_rows, interval
 from .errors import UserError
 from .plots import mean_interval
 from .recovery_report import points_of
@@ -42,8 +42,13 @@ def best_setting(rows: pd.DataFrame, axes: list[str]) -> dict[str, Any]:
         return {}
     groups = rows.assign(is_ok=rows["status"].eq("ok")).groupby(used)
     means = groups["val_accuracy"].mean()[groups["is_ok"].all()]
+    if rows["val_accuracy"].isna().all() and rows["status"].eq("ok").any():
+        text = (
+            "expected validation accuracies to choose by, found none; data.validation_size has to be over 0"
+        )
+        raise UserError(f"{', '.join(used)}: {text}")
     if means.dropna().empty:
-        raise UserError("distillation: expected a setting whose every run ended well, found none")
+        raise UserError(f"{', '.join(used)}: expected a setting whose every run ended well, found none")
     best = means.idxmax()
     return dict(zip(used, best if isinstance(best, tuple) else (best,), strict=True))
 
@@ -64,11 +69,14 @@ def tuned_rows(rows: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
 
 
 def at_setting(rows: pd.DataFrame, setting: dict[str, Any]) -> pd.DataFrame:
-    """The rows with these values of the axes that ended well, by seed."""
+    """The rows with these values of the axes that ended well, by seed.
+
+    Raises UserError where a seed has several.
+    """
     rows = rows[rows["status"].eq("ok")]
     for axis, value in setting.items():
         rows = rows[np.isclose(rows[axis].astype(float), value)]
-    return rows.set_index("seed")
+    return check_single(rows, ["seed"], setting_text(setting)).set_index("seed")
 
 
 def setting_text(setting: dict[str, Any]) -> str:
@@ -132,9 +140,14 @@ def rate_rows(log: Any) -> pd.DataFrame:
     """A row a run: arm, seed, lr, status, val_accuracy, test_accuracy, and steps_97 and steps_98.
 
     Those are the first logged steps with so much validation accuracy, NaN for never. What did not end
-    finite has the accuracy 0.
+    finite has the accuracy 0. Raises UserError where a run failed, or has not run yet.
     """
     rows = final_rows(log, ["ce"], ["sweep.lr"]).rename(columns={"sweep.lr": "lr"})
+    rows = check_single(rows, ["arm", "lr", "seed"], log.experiment)
+    failed = rows["status"].eq("failed").sum()
+    if failed:
+        text = f"expected runs that ended or diverged, found {failed} that failed; run the experiment again"
+        raise UserError(f"{log.experiment}: {text}")
     for accuracy in (0.97, 0.98):
         reached = log.curves[log.curves["val_accuracy"] >= accuracy].groupby("run")["step"].min()
         rows[f"steps_{accuracy:.0%}".rstrip("%")] = rows["run"].map(reached)
@@ -167,15 +180,16 @@ def rate_table(log: Any) -> pd.DataFrame:
     """A row an arm: the claim that distillation allows larger learning rates and fast training, measured.
 
     Steps to 97 and 98 % validation accuracy at the rate that is best for cross-entropy, and at the arm's
-    own; a mean over the seeds that got there. The last column is paired by seed, at each arm's own best.
+    own best: for each seed the rate that the other seeds' validation chooses. A mean over the seeds that got
+    there. The last column is paired by seed, at each arm's own best.
     """
     rows, table = rate_rows(log), []
-    shared = usable_range(rows[rows["arm"] == "ce"])["best"]
-    control = at_setting(rows[rows["arm"] == "ce"], {"lr": shared})
+    plain = rows[rows["arm"] == "ce"]
+    shared, control = usable_range(plain)["best"], tuned_rows(plain, ["lr"])
     for arm in rows["arm"].unique():
         own = rows[rows["arm"] == arm]
         found = usable_range(own)
-        at_best, at_shared = (at_setting(own, {"lr": rate}) for rate in (found["best"], shared))
+        at_best, at_shared = tuned_rows(own, ["lr"]), at_setting(own, {"lr": shared})
         line = {
             "trained with": ARM_NAMES.get(arm, arm),
             f"largest lr with every seed above {100 * USABLE:g} %": f"{found['largest']:.3g}",

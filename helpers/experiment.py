@@ -18,7 +18,7 @@ from .config_file import FULL
 from .data import provide_files
 from .engine import execute
 from .errors import UserError
-from .expansion import load_config
+from .expansion import ExperimentConfig, load_config
 from .logger import Log, Record, locked, read_log, write_log
 from .masked_body_builder import MaskedBodyBuilder
 from .planning import ROOT, Plan, describe, make_plan
@@ -68,6 +68,8 @@ def run_experiment(
     check_folder(networks)
     # With --force too: a damaged log is told now, not when everything has been computed.
     known = read_log(path)
+    if not force:
+        known.records = _records_of_teachers(experiment, out) | known.records
     plan = make_plan(experiment, Log() if force else known, networks, threads_per_run, not force)
     if plan.tasks:
         # Only now: a finished experiment can be looked at where nothing can be written.
@@ -111,6 +113,22 @@ def run_experiment(
     for key, error in failed.items():
         print(f"failed: {key}: {_last_error(error)} (traceback: Results.failed[{key!r}])", flush=True)
     return found
+
+
+def _records_of_teachers(experiment: ExperimentConfig, out: Path) -> dict[str, Record]:
+    """What the logs of other experiments hold, if they teach in this one; a damaged log is told of."""
+    names, runs = set(), list(experiment.runs)
+    while runs:
+        teachers = runs.pop().teachers.values()
+        names |= {teacher.experiment for teacher in teachers} - {experiment.name}
+        runs += teachers
+    records: dict[str, Record] = {}
+    for name in sorted(names):
+        try:
+            records |= read_log(log_path(out, name, experiment.profile)).records
+        except UserError as error:
+            tqdm.write("\n".join(error.lines))
+    return records
 
 
 def _last_error(text: str) -> str:

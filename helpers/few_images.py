@@ -43,7 +43,7 @@ def size_table(few: Any, every: Any) -> pd.DataFrame:
             gap = points_of(found["test_accuracy"] - tuned["ce"]["test_accuracy"])
             line = {
                 "images": f"{images:,}",
-                "trained with": ARM_NAMES[arm],
+                "trained with": ARM_NAMES.get(arm, arm),
                 "best of all": setting_text(best_setting(here[here["arm"] == arm], ["sweep.lr"])),
                 "test accuracy, %": percent(*interval(found["test_accuracy"])[:3]),
                 "less cross-entropy's, points": "" if arm == "ce" else gap,
@@ -52,16 +52,20 @@ def size_table(few: Any, every: Any) -> pd.DataFrame:
     return pd.DataFrame(table).set_index("images")
 
 
-TAUGHT = {"kd": ("last", "the last training"), "both": ("both", "both trainings")}
+TAUGHT = {
+    "first": ("first", "the first training"),
+    "kd": ("last", "the last training"),
+    "both": ("both", "both trainings"),
+}
 """When the students of distill_prune_few have a teacher; a pruned one is pruned between the two."""
 
 
 def few_table(log: Any) -> pd.DataFrame:
     """Of distill_prune_few: a row a number of images and a network, dense or pruned, that trains twice.
 
-    Accuracy with the labels alone, and in points, paired by seed, what a teacher adds in the last training or
-    in both; that less what it adds to the dense network says whether pruning takes some of it away. Each seed
-    at the temperature that the other seeds' validation chooses; shown are those of all.
+    Accuracy with the labels alone, and in points, paired by seed, what a teacher adds in the first training,
+    the last or both; that minus what it adds to the dense network says whether pruning takes some of it away.
+    Each seed at the temperature that the other seeds' validation chooses; shown are those of all.
     """
     arms = [f"{kind}_{how}" for kind in ("dense", "pruned") for how in ("ce", *TAUGHT)]
     rows, table = final_rows(log, arms, ["sweep.train_size", "sweep.sparsity", *TEMPERATURE]), []

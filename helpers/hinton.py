@@ -28,13 +28,21 @@ CHECKS = {
     "longer_kd": "… twice as long",
     "small_batch_kd": "… batches half the size",
     "two_teachers_kd": "… two teachers",
+    "fast_kd": "… twice the learning rate",
+    "faster_kd": "… four times the learning rate",
 }
 """The chosen setting again, and arms that change one thing of it; nothing is chosen from them."""
 
 GRID = ["sweep.temperature", "sweep.alpha"]
 """Axes of the selection's grid."""
 
-SELECT_AXES = [*GRID, "sweep.epochs", "sweep.long_temperature"]
+SELECT_AXES = [
+    *GRID,
+    "sweep.epochs",
+    "sweep.length_temperature",
+    "sweep.long_temperature",
+    "sweep.long_alpha",
+]
 SELECT_ARMS = ["student_kd", "length_ce", "length_kd", "long_kd"]
 """What the selection sweeps, and its arms that do."""
 
@@ -79,8 +87,10 @@ def hinton_table(log: Any) -> pd.DataFrame:
 
 
 def _errors(values: pd.Series, sign: str = "") -> str:
-    """'130.2 ± 4.5': a mean count and half its 95 % interval."""
-    mean, low, high, _ = interval(values)
+    """'130.2 ± 4.5': a mean count and half its 95 % interval; "" where there is none."""
+    mean, low, high, n = interval(values)
+    if n == 0:
+        return ""
     half = "" if pd.isna(low) else f" ± {(high - low) / 2:.1f}"
     return f"{mean:{sign}.1f}{half}"
 
@@ -105,26 +115,28 @@ def select_table(log: Any) -> pd.DataFrame:
 def length_table(log: Any) -> pd.DataFrame:
     """Validation accuracy in percent over seeds: the teacher's, a student's by its epochs, and then by T.
 
-    Temperature and alpha of the lengths are those that the short grid chooses. Last CHECKS, and in points,
-    paired by seed, what each changes.
+    Last CHECKS, and in points, paired by seed, what each changes.
     """
-    every = final_rows(log, [*SELECT_ARMS, "teacher"], SELECT_AXES)
-    rows = every[every["status"].eq("ok")]
-    grid = best_setting(every[every["arm"] == "student_kd"], GRID)
-    chosen = f"distilled, T {grid['sweep.temperature']:g}"
+    rows = final_rows(log, [*SELECT_ARMS, "teacher"], SELECT_AXES)
+    rows = rows[rows["status"].eq("ok")]
+    rows["temperature"] = (
+        rows["sweep.length_temperature"].fillna(rows["sweep.long_temperature"]).astype(float)
+    )
     groups = {
         "teacher": "teacher",
         "length_ce": "cross-entropy",
-        "length_kd": chosen,
+        "length_kd": "distilled, T {:g}",
         "long_kd": "distilled, T {:g}",
         **CHECKS,
     }
     control = rows[rows["arm"] == "chosen_kd"].set_index("seed")["val_accuracy"]
-    by, table = ["sweep.long_temperature", "epochs"], []
+    by, table, shown_before = ["temperature", "epochs"], [], set()
     for arm, shown in groups.items():
         for (temperature, epochs), own in rows[rows["arm"] == arm].groupby(by, dropna=False):
-            if arm == "long_kd" and temperature == grid["sweep.temperature"]:
+            # Where both arms have this temperature and length, they are the same runs.
+            if shown_before & set(own["run"]):
                 continue
+            shown_before |= set(own["run"]) if arm == "length_kd" else set()
             line = {"trained with": shown.format(temperature), "epochs": f"{epochs:g}"}
             accuracy = own.set_index("seed")["val_accuracy"]
             line["validation accuracy, %"] = percent(*interval(accuracy)[:3])

@@ -1,5 +1,6 @@
 """Figures of the classic of distillation, of small students, and of few images."""
 
+from itertools import cycle
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -10,11 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from .comparison import final_rows
-from .distill_plots import ALPHA_COLOURS, LOSS_STYLES
-from .distillation import ARM_NAMES, best_setting, tuned_rows
+from .distill_plots import ALPHA_COLOURS, loss_style
+from .distillation import ARM_NAMES, tuned_rows
 from .few_images import size_rows
 from .hinton import (
-    GRID,
     HINTON_ARMS,
     SELECT_ARMS,
     SELECT_AXES,
@@ -76,9 +76,9 @@ def select_panel(ax: Axes, log: Any) -> pd.DataFrame:
     """
     rows, tables = final_rows(log, SELECT_ARMS, SELECT_AXES), []
     short, long = (rows[rows["arm"] == arm] for arm in ("student_kd", "long_kd"))
-    chosen = long.assign(**{"sweep.alpha": best_setting(short, GRID)["sweep.alpha"]})
+    chosen = long.assign(**{"sweep.alpha": long["sweep.long_alpha"]})
     settings = [*short.groupby("sweep.alpha"), *chosen.groupby("sweep.alpha")]
-    for (alpha, drawn), colour in zip(settings, ALPHA_COLOURS, strict=False):
+    for (alpha, drawn), colour in zip(settings, cycle(ALPHA_COLOURS)):
         is_short = drawn["arm"].eq("student_kd").all()
         axis, line = ("sweep.temperature", "s-") if is_short else ("sweep.long_temperature", "D--")
         means = mean_interval(drawn, axis, "val_accuracy")
@@ -104,7 +104,7 @@ def select_panel(ax: Axes, log: Any) -> pd.DataFrame:
 def small_panel(ax: Axes, log: Any) -> pd.DataFrame:
     """Gain over cross-entropy by temperature, a line a student; returns the means."""
     gains, tables = gain_rows(log), []
-    for (student, shown), colour in zip(SMALL_STUDENTS.items(), ALPHA_COLOURS, strict=False):
+    for (student, shown), colour in zip(SMALL_STUDENTS.items(), cycle(ALPHA_COLOURS)):
         means = mean_interval(gains[gains["student"] == student], "temperature", "gain")
         half = 50 * (means["high"] - means["low"]).fillna(0)
         style = {"color": colour, "marker": "s", "elinewidth": 1, "label": shown}
@@ -141,7 +141,7 @@ def size_figure(few: Any, every: Any) -> Figure:
         for (images, arm), own in rows.groupby(["images", "arm"], sort=False)
     }
     for arm in dict.fromkeys(rows["arm"]):
-        colour, marker, line = LOSS_STYLES[arm]
+        colour, marker, line = loss_style(arm)
         own = pd.concat([found.reset_index() for (_, of), found in tuned.items() if of == arm])
         plain = pd.concat([found.reset_index() for (_, of), found in tuned.items() if of == "ce"])
         control = plain.set_index(["images", "seed"])["test_accuracy"]
@@ -155,7 +155,7 @@ def size_figure(few: Any, every: Any) -> Figure:
             means = mean_interval(own, "images", quantity)
             tables.append(means)
             half = 50 * (means["high"] - means["low"]).fillna(0)
-            style = {"color": colour, "marker": marker, "elinewidth": 1, "label": ARM_NAMES[arm]}
+            style = {"color": colour, "marker": marker, "elinewidth": 1, "label": ARM_NAMES.get(arm, arm)}
             ax.errorbar(means["images"], 100 * means["mean"], yerr=half, linestyle=line, **style)
     for ax in axes:
         ax.set(xscale="log", xlabel="training images")

@@ -11,7 +11,7 @@ from torch import Tensor
 from .body_builder import Select
 from .compaction import alive_units, effective_cost
 from .data import Dataset
-from .distill_dojo import Teacher, fidelity
+from .distill_dojo import TrainedNetwork, fidelity
 from .masked_body_builder import MaskedBodyBuilder
 from .state import State
 from .train_dojo import evaluate
@@ -55,7 +55,7 @@ def measure(state: State) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         row["compact_difference"] = state.compact_difference
     if state.lessons is not None:
         was_training = network.training
-        student = Teacher(network.eval(), dataset.mean, dataset.std, state.precision)
+        student = TrainedNetwork(network.eval(), dataset.mean, dataset.std, state.precision)
         found = fidelity(student, state.lessons.teachers, dataset.test, dataset)
         network.train(was_training)
         row |= {f"teacher_{name}": value for name, value in found._asdict().items()}

@@ -12,7 +12,9 @@ PUBLISHED = ROOT / "data" / "published.csv"
 
 
 def percent(mean: float, low: float, high: float) -> str:
-    """'98.57 ± 0.08': a mean share and half its 95 % interval, in percent."""
+    """'98.57 ± 0.08': a mean share and half its 95 % interval, in percent; "" where there is no mean."""
+    if pd.isna(mean):
+        return ""
     half = "" if pd.isna(low) else f" ± {50 * (high - low):.2f}"
     return f"{100 * mean:.2f}{half}"
 

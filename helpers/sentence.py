@@ -48,6 +48,8 @@ class Run:
     """Identity of each step's result; empty before the seed and the teachers are known."""
     teachers: dict[str, "Run"] = field(default_factory=dict)
     """By hash, the runs that lead to its teachers."""
+    experiment: str = ""
+    """Whose run it is, by the name of the config file; known of those that teach."""
 
 
 def stage_names(stages: list[Any]) -> list[tuple[Loc, str]]:

@@ -50,7 +50,9 @@ def run_train(state: State, stage: TrainStage) -> None:
     def keep(words: dict[str, Any]) -> None:
         write_tensors(partial, words)
 
-    if actual_precision(state.dataset.train.labels.device, stage.precision) != stage.precision:
+    device, teachers = state.dataset.train.labels.device, state.lessons.teachers if state.lessons else []
+    asked = {stage.precision, *(teacher.precision for teacher in teachers)}
+    if any(actual_precision(device, precision) != precision for precision in asked):
         state.notes.append(SLOW_BFLOAT16)
     progress = dojo.train(keep if partial is not None else None)
     state.notes += dojo.warnings

@@ -12,7 +12,7 @@ from torch import Tensor
 from .config import TrainStage, Verb
 from .config_parts import NetConfig
 from .data import Dataset
-from .distill_dojo import Teacher
+from .distill_dojo import TrainedNetwork
 from .masked_body_builder import MaskedBodyBuilder
 from .seeds import seed_for
 
@@ -20,7 +20,7 @@ from .seeds import seed_for
 class Lessons(NamedTuple):
     """Teachers, and what they say of the training split."""
 
-    teachers: list[Teacher]
+    teachers: list[TrainedNetwork]
     logits: Tensor | None
     """[teachers, n, classes]; None where they look on live."""
     diverged: str | None = None

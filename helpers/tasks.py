@@ -20,7 +20,7 @@ from .checkpoints import from_checkpoint, read_tensors, to_checkpoint, write_ten
 from .config import TrainStage, Verb
 from .config_parts import DataConfig, NetConfig
 from .data import Dataset, load_dataset
-from .distill_dojo import Teacher, split_logits
+from .distill_dojo import TrainedNetwork, split_logits
 from .errors import UserError
 from .logger import DRAFT, Record, read_record, write_record
 from .measures import measure
@@ -183,7 +183,7 @@ def _lessons(task: Task, stage: TrainStage, say: Say, device: str) -> Lessons:
             return Lessons([], None, key)
         theirs = state.dataset
         network = state.network.eval().requires_grad_(False)
-        teachers.append(Teacher(network, theirs.mean, theirs.std, state.precision, network.macs))
+        teachers.append(TrainedNetwork(network, theirs.mean, theirs.std, state.precision, network.macs))
     if stage.shift:
         return Lessons(teachers, None)
     # Weights may be computed again with other last digits: then their file tells.
@@ -258,11 +258,13 @@ def _compare(key: str, row: dict[str, Any], expected: dict[str, Any]) -> str:
 def _here(task: Task, state: State, began: float) -> dict[str, Any]:
     """Machine, versions and times: provenance, which decides nothing."""
     device = state.dataset.train.labels.device
+    teachers = state.lessons.teachers if state.lessons else []
     return {
         "machine": machine(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         "threads": task.threads,
         "precision": actual_precision(device, state.precision),
+        "teachers_precision": [actual_precision(device, teacher.precision) for teacher in teachers],
         "versions": versions(),
         "data_sha256": state.dataset.checksum,
         "started": _utc(began),

@@ -61,7 +61,7 @@ class Teachers:
                 step = replace(step, stage=stage.model_copy(update={"teacher": keys}))
             steps.append(step)
         hashes = next(stage_hashes(run.data, run.net, [run.seed], [step.stage for step in steps]))
-        return replace(run, steps=steps, hashes=hashes, teachers=teachers)
+        return replace(run, steps=steps, hashes=hashes, teachers=teachers, experiment=path.stem)
 
     def _find(self, words: Teacher | str, student: Run, path: Path, above: tuple[Any, ...]) -> Run:
         """The run that ends with this teacher."""

@@ -17,7 +17,7 @@ from helpers import distill_dojo, experiment, tasks
 from helpers.config import PruneStage, TrainStage
 from helpers.config_parts import DataConfig
 from helpers.data import Dataset, Split, load_dataset
-from helpers.distill_dojo import DistillDojo, Teacher, fidelity, soft_loss
+from helpers.distill_dojo import DistillDojo, TrainedNetwork, fidelity, soft_loss
 from helpers.errors import UserError
 from helpers.expansion import load_config
 from helpers.experiment import load_network, main, run_experiment
@@ -95,9 +95,9 @@ class Watched(DistillDojo):
         return super().loss(logits, labels, batch, images)
 
 
-def teacher(digits: Dataset, seed: int) -> Teacher:
+def teacher(digits: Dataset, seed: int) -> TrainedNetwork:
     network = MaskedBodyBuilder(WIDE, seed=seed).eval().requires_grad_(False)
-    return Teacher(network, digits.mean, digits.std)
+    return TrainedNetwork(network, digits.mean, digits.std)
 
 
 def dojo(digits: Dataset, net: dict[str, Any] = MLP, seeds: tuple[int, ...] = (9,), **words: Any) -> Any:
@@ -198,7 +198,7 @@ def test_a_teacher_with_another_normalisation_sees_the_same_pixels_in_its_own_wa
     theirs = load_dataset(DataConfig.model_validate(DATA | {"train_size": 40}))
     assert (digits.mean - theirs.mean).abs() > 1e-4
     network = MaskedBodyBuilder(WIDE, seed=9).eval()
-    found = Teacher(network, theirs.mean, theirs.std).logits(digits.test.images[:300], digits)
+    found = TrainedNetwork(network, theirs.mean, theirs.std).logits(digits.test.images[:300], digits)
     expected = network(theirs.test.images[:300])  # the same images, as its own training had them
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     assert (network(digits.test.images[:300]) - expected).abs().max() > 0.02
@@ -218,8 +218,8 @@ class Table(nn.Module):
         return self.rows[images.flatten().long()]
 
 
-def says(digits: Dataset, *shares: tuple[float, float]) -> Teacher:
-    return Teacher(Table(*shares), digits.mean, digits.std)
+def says(digits: Dataset, *shares: tuple[float, float]) -> TrainedNetwork:
+    return TrainedNetwork(Table(*shares), digits.mean, digits.std)
 
 
 def test_fidelity_is_that_by_hand(digits: Dataset) -> None:
