@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .comparison import interval
-from .contrasts import CONTEXT, PRIMARY, Contrast, differences, over_levels, primary_tests
+from .contrasts import CONTEXT, HOT, PRIMARY, Contrast, differences, over_levels, primary_tests
 from .plots import finish, styled
 
 LEVEL_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00")
@@ -22,30 +22,33 @@ VERDICT_COLOURS = {"helps": "#009E73", "harms": "#D55E00", "does not": "#555555"
 def contrast_figure(logs: dict[str, Any], reach: float = 1.0) -> Figure:
     """Paired differences in test accuracy with 95 % intervals: a column a network, a row a contrast.
 
-    Above, the planned contrasts with their verdicts; below, the context. `reach`: points shown to either
-    side; what lies beyond stands at the edge with its value.
+    Above, the planned contrasts with their verdicts, at the temperature that validation chose; then the same
+    at T = 8; below, the context. `reach`: points shown to either side; what lies beyond stands at the edge
+    with its value.
     """
-    ratios = {"height_ratios": (len(PRIMARY) + 0.6, len(CONTEXT))}
-    fig, axes = plt.subplots(
-        2, len(logs), figsize=(12.2, 7.6), squeeze=False, sharex=True, sharey="row", gridspec_kw=ratios
-    )
+    parts = {"T and alpha chosen": PRIMARY, "T 8, alpha 0.9": HOT, "beside them": CONTEXT}
+    ratios = {"height_ratios": [len(contrasts) + 0.4 for contrasts in parts.values()]}
+    size = {"figsize": (12.2, 11.4), "gridspec_kw": ratios}
+    fig, axes = plt.subplots(len(parts), len(logs), squeeze=False, sharex=True, sharey="row", **size)
     verdicts = primary_tests(logs).set_index(["network", "key"])["verdict"]
     levels = sorted({level for log in logs.values() for level in log.final()["sweep.sparsity"].dropna()})
     colours = dict(zip(levels, cycle(LEVEL_COLOURS), strict=False))
+    for level in levels:  # so that the legend has them in their order
+        axes[0, 0].plot([], [], "o", color=colours[level], markersize=4, label=f"{100 * level:g} % pruned")
     seeds = set()
     for column, (network, log) in zip(axes.T, logs.items(), strict=True):
-        for ax, contrasts, title in zip(column, (PRIMARY, CONTEXT), ("", "context: "), strict=True):
+        for ax, (title, contrasts) in zip(column, parts.items(), strict=True):
             seeds |= contrast_panel(ax, log, contrasts, colours, reach)
-            ax.set_title(f"{title}{network}", loc="left")
+            ax.set_title(f"{network}: {title}", loc="left")
         for place, contrast in enumerate(PRIMARY):
             verdict = verdicts[network, contrast.key]
             style = {"fontsize": 8, "ha": "right", "va": "center", "fontweight": "bold"}
-            column[0].text(0.99 * reach, place - 0.32, verdict, color=VERDICT_COLOURS[verdict], **style)
-        column[1].set_xlabel("paired difference in test accuracy, points")
+            column[0].text(0.99 * reach, place - 0.12, verdict, color=VERDICT_COLOURS[verdict], **style)
+        column[-1].set_xlabel("paired difference in test accuracy, points")
     n = " to ".join(dict.fromkeys(map(str, (min(seeds), max(seeds)))))
     whisker = "so no interval" if max(seeds) < 2 else "whisker: 95 % t-interval over seeds"
     note = f"n = {n} seeds; {whisker}. Diamond: mean over all levels; dots: seeds; "
-    note += "grey: within 0.1 points. Verdicts: mean over levels, corrected for all that are planned (Holm)."
+    note += "grey: within 0.1 points. Verdicts: of the planned, on the mean over levels, corrected (Holm)."
     return finish(fig, logs.values(), note, axes=axes[0])
 
 

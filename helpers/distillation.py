@@ -115,11 +115,11 @@ def students_table(log: Any) -> pd.DataFrame:
                 "trained with": f"{ARM_NAMES[kind]}{', ' + how if how else ''}",
                 "setting": setting,
                 "test accuracy, %": _percent(found["test_accuracy"]),
-                "less its control, points": "",
+                "minus its control, points": "",
             }
             if control is not None:
                 gap = found["test_accuracy"] - control["test_accuracy"]
-                line["less its control, points"] = points_of(gap)
+                line["minus its control, points"] = points_of(gap)
             for column, name in (
                 ("teacher_agreement", "agrees with its teacher, %"),
                 ("teacher_divergence", "KL, nats"),
@@ -201,11 +201,11 @@ def rate_table(log: Any) -> pd.DataFrame:
             f"steps to 98 % validation, at {shared:.3g}": _steps(at_shared["steps_98"]),
             "98 %, at its own best": _steps(at_best["steps_98"]),
             "test accuracy at its best, %": _percent(at_best["test_accuracy"]),
-            "less cross-entropy's, points": "",
+            "minus cross-entropy's, points": "",
         }
         if arm != "ce":
             gap = at_best["test_accuracy"] - control["test_accuracy"]
-            line["less cross-entropy's, points"] = points_of(gap)
+            line["minus cross-entropy's, points"] = points_of(gap)
         table.append(line | {"seeds": len(at_best)})
     return pd.DataFrame(table).set_index("trained with")
 

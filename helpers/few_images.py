@@ -46,7 +46,7 @@ def size_table(few: Any, every: Any) -> pd.DataFrame:
                 "trained with": ARM_NAMES.get(arm, arm),
                 "best of all": setting_text(best_setting(here[here["arm"] == arm], ["sweep.lr"])),
                 "test accuracy, %": percent(*interval(found["test_accuracy"])[:3]),
-                "less cross-entropy's, points": "" if arm == "ce" else gap,
+                "minus cross-entropy's, points": "" if arm == "ce" else gap,
             }
             table.append(line | {"seeds": len(found)})
     return pd.DataFrame(table).set_index("images")
@@ -86,8 +86,8 @@ def few_table(log: Any) -> pd.DataFrame:
             }
             for how, (short, when) in TAUGHT.items():
                 line[f"teacher in {when}, points"] = points_of(gains[how])
-                less = "" if level is None else points_of(gains[how] - dense[how])
-                line[f"{short}: less the dense network's"] = less
+                gap = "" if level is None else points_of(gains[how] - dense[how])
+                line[f"{short}: minus the dense network's"] = gap
             hot = [setting_text(best_setting(found[how], TEMPERATURE)) for how in TAUGHT]
             table.append(line | {"temperatures": ", ".join(hot), "seeds": len(accuracy["ce"])})
     return pd.DataFrame(table).set_index("images")

@@ -77,7 +77,7 @@ def hinton_table(log: Any) -> pd.DataFrame:
             "network": shown,
             "test errors": _errors(found["test_errors"]),
             "published": "" if pd.isna(paper) else f"{paper:.0f}",
-            "less cross-entropy's": ""
+            "minus cross-entropy's": ""
             if arm == "student_ce"
             else _errors(found["test_errors"] - control, "+"),
             "agrees with its teacher, %": "" if agreement.isna().all() else f"{100 * agreement.mean():.2f}",
@@ -141,7 +141,7 @@ def length_table(log: Any) -> pd.DataFrame:
             accuracy = own.set_index("seed")["val_accuracy"]
             line["validation accuracy, %"] = percent(*interval(accuracy)[:3])
             is_change = arm in CHECKS and arm != "chosen_kd"
-            line["less as chosen, points"] = points_of(accuracy - control) if is_change else ""
+            line["minus as chosen, points"] = points_of(accuracy - control) if is_change else ""
             table.append(line | {"seeds": len(own)})
     return pd.DataFrame(table).set_index("trained with")
 
@@ -200,5 +200,5 @@ def small_table(log: Any) -> pd.DataFrame:
             line, gap = table[f"T {temperature:g}"], wide[temperature] - wide[temperatures[-1]]
             line[f"{shown}: gain, points"] = points_of(wide[temperature])
             is_itself = temperature == temperatures[-1]
-            line[f"{shown}: less T {temperatures[-1]:g}'s"] = "" if is_itself else points_of(gap)
+            line[f"{shown}: minus T {temperatures[-1]:g}'s"] = "" if is_itself else points_of(gap)
     return pd.DataFrame(table).T.rename_axis("temperature")

@@ -114,7 +114,7 @@ def small_panel(ax: Axes, log: Any) -> pd.DataFrame:
         tables.append(means)
     ax.axhline(0, color="#555555", linewidth=1)
     _temperature_axis(ax, gains["temperature"])
-    ax.set(ylabel="test accuracy less cross-entropy's, points", title="small students: gain by distillation")
+    ax.set(ylabel="test accuracy minus cross-entropy's, points", title="small students: gain by distillation")
     ax.legend(loc="lower left")
     return pd.concat(tables)
 
@@ -165,6 +165,6 @@ def size_figure(few: Any, every: Any) -> Figure:
     error_scale(axes[0], 80, 98.5)
     axes[0].set_title("learning rates chosen on validation")
     axes[1].axhline(0, color="#555555", linewidth=1)
-    axes[1].set(ylabel="test accuracy less cross-entropy's, points", title="paired differences")
+    axes[1].set(ylabel="test accuracy minus cross-entropy's, points", title="paired differences")
     note = seeds_note(tables).replace("band", "whisker")
     return finish(fig, [few, every], note, axes=axes[:1])

@@ -19,7 +19,7 @@ from helpers import contrasts
 from helpers.comparison import MARGIN
 from helpers.config import TrainStage
 from helpers.contrast_plots import contrast_figure, contrast_summary
-from helpers.contrasts import ARM_TEXTS, CONTEXT, PRIMARY, Contrast, differences, holm, over_levels
+from helpers.contrasts import ARM_TEXTS, CONTEXT, HOT, PRIMARY, Contrast, differences, holm, over_levels
 from helpers.distillation import best_setting
 from helpers.errors import UserError
 from helpers.expansion import load_config
@@ -29,7 +29,7 @@ from helpers.utils import load_log
 COLUMNS = ["arm", "seed", "sweep.sparsity", "status", "test_accuracy", "sparsity"]
 LEVELS = (0.9, 0.98)
 PLACES = [*product(range(5), LEVELS)]
-UNPRUNED = ("dense", "dense_longer", "small_ce", "small_dense_teacher")
+UNPRUNED = ("dense", "dense_longer", "small_ce", "small_dense_teacher", "small_dense_teacher_hot")
 NOISE = np.array([0.0004, -0.0002, 0.0001, -0.0003, 0.0])
 """By seed: of mean 0, and far within MARGIN."""
 GAINS = {"finetune_self": 0.01 + NOISE, "ticket_self": NOISE, "distil_first": -0.01 + NOISE,
@@ -96,7 +96,7 @@ def test_an_arm_without_sparsity_is_the_control_at_every_level():
 
 def test_two_arms_without_sparsity_are_paired_once_a_seed():
     log = make_log(lambda arm, seed, level: 0.001 * seed if arm == "small_dense_teacher" else 0)
-    gaps = differences(log, CONTEXT[-1])
+    gaps = differences(log, next(contrast for contrast in CONTEXT if contrast.key == "i"))
     assert len(gaps) == gaps["sparsity"].isna().sum() == 5
     assert over_levels(gaps).to_dict() == pytest.approx({seed: 0.001 * seed for seed in range(5)})
 
@@ -199,8 +199,11 @@ def test_the_tables_say_what_was_found():
     assert list(table["verdict"]) == VERDICTS
     assert [text.count("*") for text in table["at each level"]] == [2, 0, 2, 0]
     context = contrasts.context_table({"LeNet": log})
-    assert list(context["comparison"]) == [f"({contrast.key}) {contrast.claim}" for contrast in CONTEXT]
-    assert context["difference, points"].iloc[3] == f"-1.00 ± {half}"
+    names = [f"({contrast.key}) {contrast.claim}" for contrast in HOT + CONTEXT]
+    assert list(context["does it help to"]) == names
+    distilled_first = context.set_index("does it help to").loc["(g) distil before pruning, fine-tune without"]
+    assert distilled_first["difference, points"] == f"-1.00 ± {half}"
+    assert distilled_first["at each level"] == "-1.00 / -1.00"
 
 
 def test_the_table_of_arms_has_a_cell_for_what_was_run():
@@ -221,7 +224,7 @@ def test_one_seed_has_no_interval_and_shows_nothing():
         assert set(tests["verdict"]) == {"undecided"}
     first = contrasts.contrast_table(logs).iloc[0]
     assert list(first[["difference, points", "at each level"]]) == ["+1.04", "+1.04 / +1.04"]
-    assert list(contrasts.context_table(logs)["seeds"]) == [1] * len(CONTEXT)
+    assert list(contrasts.context_table(logs)["seeds"]) == [1] * len(HOT + CONTEXT)
 
 
 def drawn(ax: Any) -> np.ndarray:
@@ -235,8 +238,9 @@ def test_the_figure_shows_differences_verdicts_and_the_profile():
     assert QUICK_NOTE in fig.get_suptitle()
     assert [text.get_text() for text in fig.axes[0].texts] == VERDICTS
     assert drawn(fig.axes[0]) == pytest.approx([1, 0, -1, 0])
-    assert drawn(fig.axes[2]) == pytest.approx([0, 0, 0, -1, 0, 0])
-    assert fig.axes[0].get_legend_handles_labels()[1] == ["all levels", "90 % pruned", "98 % pruned"]
+    assert drawn(fig.axes[2]) == pytest.approx([0, 0, 0, 0])
+    assert drawn(fig.axes[4]) == pytest.approx([0, 0, 0, -1, 0, 0, 0, 0])
+    assert fig.axes[0].get_legend_handles_labels()[1] == ["90 % pruned", "98 % pruned", "all levels"]
     assert "n = 5 seeds" in fig.legends[0].get_title().get_text()
 
 
@@ -279,12 +283,12 @@ def test_the_arms_of_the_configs_are_those_that_have_a_name(runs):
     assert {arm for arm, _, level in runs if level is None} == set(UNPRUNED)
 
 
-@pytest.mark.parametrize("contrast", PRIMARY + CONTEXT, ids=lambda contrast: contrast.key)
+@pytest.mark.parametrize("contrast", PRIMARY + HOT + CONTEXT, ids=lambda contrast: contrast.key)
 def test_a_control_has_the_network_the_data_and_the_steps(runs, contrast):
     seeds = {seed for arm, seed, _ in runs if arm == contrast.one}
     paired = {run.seed for run, _ in pairs(runs, contrast)}
-    # The context has seeds enough with half of those of the planned contrasts.
-    assert paired == seeds or (contrast in CONTEXT and 2 * len(paired) == len(seeds))
+    # What stands beside the planned contrasts has seeds enough with half of theirs.
+    assert paired == seeds or (contrast not in PRIMARY and 2 * len(paired) == len(seeds))
     for run, control in pairs(runs, contrast):
         assert training(run) == training(control)
         assert (run.data, run.net) == (control.data, control.net)
@@ -323,9 +327,9 @@ def test_temperature_and_weight_are_those_that_validation_chooses_for_pruned_stu
         runs = load_config(ROOT / "configs" / f"{name}.json").runs
         distilled = {run.arm: stage for run in runs for stage in stages_of(run) if stage.teacher is not None}
         assert {"finetune_self", "ticket_self", "distil_first", "small_pruned_teacher"} < distilled.keys()
-        del distilled["finetune_hot"]
-        found = {(stage.temperature, stage.alpha) for stage in distilled.values()}
-        assert found == {tuple(chosen.values())}
+        for is_hot, setting in ((False, tuple(chosen.values())), (True, (8, 0.9))):
+            stages = [stage for arm, stage in distilled.items() if arm.endswith("_hot") == is_hot]
+            assert {(stage.temperature, stage.alpha) for stage in stages} == {setting}
 
 
 def test_the_table_of_settings_never_reads_test():

@@ -64,10 +64,13 @@ def select_log(seeds: tuple[int, ...] = (0, 1), profile: str = "full") -> FakeLo
     lengths |= {("length_kd", 10): 0.987, ("length_kd", 40): 0.989, ("length_kd", 80): 0.9885}
     for seed in seeds:
         for temperature, val in ((4, 0.988), (8, 0.989), (20, 0.9905)):
-            axes = {"sweep.long_temperature": temperature, "epochs": 40}
+            axes = {"sweep.long_temperature": temperature, "sweep.long_alpha": 0.9, "epochs": 40}
+            axes["run"] = f"8 for 40, {seed}" if temperature == 8 else f"{temperature} long, {seed}"
             rows.append(row("long_kd", seed, val + 0.001 * seed, 0.98 - temperature / 1e4, **axes))
         for (arm, epochs), val in lengths.items():
             axes = {} if arm == "teacher" else {"sweep.epochs": epochs}
+            if arm == "length_kd":
+                axes |= {"sweep.length_temperature": 8, "run": f"8 for {epochs}, {seed}"}
             rows.append(row(arm, seed, val + 0.001 * seed, 0.98 + epochs / 1e4, epochs=epochs, **axes))
         for arm, epochs, gain in (("chosen_kd", 40, 0), ("longer_kd", 80, 1), ("two_teachers_kd", 40, -1)):
             rows.append(row(arm, seed, 0.99 + 0.001 * seed + 0.0001 * gain * (1 + seed), epochs=epochs))
@@ -133,7 +136,7 @@ def test_test_errors_stand_beside_the_papers_and_agreement_where_there_is_a_teac
 
 def test_differences_are_paired_by_seed_and_negative_where_errors_are_fewer():
     table = hinton_table(hinton_log()).set_axis(list(ERRORS))
-    found = table["less cross-entropy's"]
+    found = table["minus cross-entropy's"]
     for arm, errors in ERRORS.items():
         gaps = np.subtract(errors, ERRORS["student_ce"])
         assert found[arm] == ("" if arm == "student_ce" else with_interval(gaps, "+.1f"))
@@ -144,9 +147,9 @@ def test_a_run_that_diverged_counts_nowhere_in_the_table():
     table = hinton_table(diverge(hinton_log(), "student_kd", 1, test_errors=9020)).set_axis(list(ERRORS))
     assert list(table["seeds"]) == [3, 3, 2, 3, 3]
     assert table.loc["student_kd", "test errors"] == with_interval([90, 112], ".1f")
-    assert table.loc["student_kd", "less cross-entropy's"] == with_interval([-60, -58], "+.1f")
+    assert table.loc["student_kd", "minus cross-entropy's"] == with_interval([-60, -58], "+.1f")
     table = hinton_table(diverge(hinton_log(), "student_ce", 2, test_errors=9020)).set_axis(list(ERRORS))
-    assert table.loc["student_kd", "less cross-entropy's"] == with_interval([-60, -59], "+.1f")
+    assert table.loc["student_kd", "minus cross-entropy's"] == with_interval([-60, -59], "+.1f")
 
 
 def test_validation_chooses_temperature_and_weight_and_nothing_reads_test():
@@ -173,7 +176,7 @@ def test_lengths_stand_beside_the_teacher():
     assert list(table["epochs"]) == ["80", "10", "40", "10", "40", "80", "40", "40", "40", "80", "40"]
     assert list(table["seeds"]) == [2, 1, 1, *[2] * 8]
     assert table.loc["as chosen, more seeds", "validation accuracy, %"] == with_interval((99, 99.1), ".2f")
-    less = table["less as chosen, points"]
+    less = table["minus as chosen, points"]
     assert less["… twice as long"] == with_interval((0.01, 0.02), "+.2f")
     assert less["… two teachers"] == with_interval((-0.01, -0.02), "+.2f")
     assert set(less.iloc[:-2]) == {""}
@@ -232,7 +235,7 @@ def test_gains_are_in_points_and_beside_those_at_the_highest_temperature():
             with_interval(100 * np.array(values), "+.2f") for values in gains.values()
         ]
         less = [with_interval(100 * np.subtract(gains[hot], gains[20]), "+.2f") for hot in (2, 4)]
-        assert list(table[f"{shown}: less T 20's"]) == [*less, ""]
+        assert list(table[f"{shown}: minus T 20's"]) == [*less, ""]
         assert less[0].startswith("-0.07" if student == "medium" else "+1.30")
 
 
@@ -250,9 +253,9 @@ def test_the_rate_of_a_seed_is_chosen_by_the_other_seeds():
     ce, kd = np.array([90, 81, 82]), np.array([92, 93.1, 94.2])
     assert plain["test accuracy, %"] == with_interval(ce, ".2f")
     assert distilled["test accuracy, %"] == with_interval(kd, ".2f")
-    assert distilled["less cross-entropy's, points"] == with_interval(kd - ce, "+.2f")
+    assert distilled["minus cross-entropy's, points"] == with_interval(kd - ce, "+.2f")
     assert list(table["seeds"]) == [3] * 6
-    assert table.loc[("55,000", "distilled"), "less cross-entropy's, points"] == "+1.00 ± 0.00"
+    assert table.loc[("55,000", "distilled"), "minus cross-entropy's, points"] == "+1.00 ± 0.00"
 
 
 def test_one_seed_has_no_interval_and_still_a_table_and_a_figure():
