@@ -22,7 +22,7 @@ from helpers.data import Dataset, load_dataset
 from helpers.distill_dojo import DistillDojo, TrainedNetwork, split_logits
 from helpers.engine import usable_cores
 from helpers.masked_body_builder import MaskedBodyBuilder
-from helpers.tasks import machine, versions
+from helpers.provenance import machine, versions
 from helpers.train_dojo import TrainDojo
 
 FOLDER = Path(__file__).parent

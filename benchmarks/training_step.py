@@ -26,7 +26,7 @@ from helpers.config_parts import DataConfig
 from helpers.data import DATA_ROOT, Dataset, load_dataset
 from helpers.engine import usable_cores
 from helpers.masked_body_builder import MaskedBodyBuilder
-from helpers.tasks import machine, versions
+from helpers.provenance import machine, versions
 from helpers.train_dojo import TrainDojo, make_optimizer
 
 FOLDER = Path(__file__).parent

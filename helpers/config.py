@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from .config_parts import (
     Adam,
@@ -20,8 +20,8 @@ from .config_parts import (
     Optimizer,
     Schedule,
     Share,
+    TeacherWords,
     Vocabulary,
-    whole,
 )
 
 SCHEMA_PATH = Path(__file__).resolve().parent.parent / "configs" / "schema.json"
@@ -39,45 +39,6 @@ class StageBase(Vocabulary):
         pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
         description="Address for profiles and --set, and its name in the tables; default: its type.",
     )
-
-
-class Teacher(Vocabulary):
-    """A result whose logits are learned from; it has to be exactly one. It inherits the profile."""
-
-    config: str | None = Field(
-        None, description="File of its experiment, in the folder of this one; default: this one."
-    )
-    arm: str | None = Field(
-        None, description="Its arm; default: the only one, or in this experiment the student's own."
-    )
-    sweep: dict[str, Any] = Field({}, description="Its values of the axes that its arm has joined.")
-    stage: str | None = Field(None, description="Name of its stage; default: the last one.")
-    seed: Count | Literal["same"] = Field("same", description="Its seed, from 0; 'same': the student's.")
-
-    @field_validator("seed", mode="before")
-    @classmethod
-    def _is_a_seed(cls, seed: Any) -> Any:
-        number = whole(seed)
-        if seed != "same" and (type(number) is not int or not 0 <= number < 2**63):
-            raise ValueError(f"expected 'same' or a whole number from 0, found {json.dumps(seed)}")
-        return seed
-
-
-def _one_or_several(value: Any) -> str:
-    """Which form of the field `teacher` a value is, so that mistakes are told of that form alone."""
-    return "several teachers" if isinstance(value, list) else "one teacher"
-
-
-def _words_or_hash(value: Any) -> str:
-    """Which form one of several teachers has."""
-    return "a hash" if isinstance(value, str) else "one teacher"
-
-
-OneTeacher = Annotated[Teacher, Tag("one teacher")]
-OneOfSeveral = Annotated[OneTeacher | Annotated[str, Tag("a hash")], Discriminator(_words_or_hash)]
-TeacherWords = Annotated[
-    OneTeacher | Annotated[list[OneOfSeveral], Tag("several teachers")], Discriminator(_one_or_several)
-]
 
 
 class TrainStage(StageBase):

@@ -26,7 +26,7 @@ def contrast_figure(logs: dict[str, Any], reach: float = 1.0) -> Figure:
     at T = 8; below, the context. `reach`: points shown to either side; what lies beyond stands at the edge
     with its value.
     """
-    parts = {"T and alpha chosen": PRIMARY, "T 8, alpha 0.9": HOT, "beside them": CONTEXT}
+    parts = {"temperature chosen on validation": PRIMARY, "T 8, alpha 0.9": HOT, "beside them": CONTEXT}
     ratios = {"height_ratios": [len(contrasts) + 0.4 for contrasts in parts.values()]}
     size = {"figsize": (12.2, 11.4), "gridspec_kw": ratios}
     fig, axes = plt.subplots(len(parts), len(logs), squeeze=False, sharex=True, sharey="row", **size)
@@ -81,7 +81,7 @@ def contrast_summary(ax: Axes, logs: dict[str, Any], reach: float = 1.0) -> None
             _whisker(ax, over_levels(differences(log, contrast)), y, colour, "D", reach, network)
     _difference_axis(ax, PRIMARY, reach)
     ax.set_yticklabels([textwrap.fill(contrast.claim, 22) for contrast in PRIMARY], fontsize=7)
-    ax.set(xlabel="gain in test accuracy, points", title="distillation and pruning: what helps?")
+    ax.set(xlabel="gain in test accuracy, points", title="distillation and pruning, T chosen on validation")
     ax.legend(loc="upper right", fontsize=7, labelcolor="linecolor", handlelength=0, markerscale=0)
 
 

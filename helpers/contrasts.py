@@ -90,10 +90,11 @@ ARM_TEXTS = {
 """What tables call an arm."""
 
 
-def setting_table(log: Any) -> pd.DataFrame:
+def setting_table(log: Any, controls: dict[str, Any] | None = None) -> pd.DataFrame:
     """Of distill_prune_select: mean validation accuracy in percent over levels and seeds.
 
-    A row a temperature and alpha, a column a network; empty where a run diverged or failed.
+    A row a temperature and alpha, a column a network; empty where a run diverged or failed. `controls`, logs
+    of the contrasts by column, add a row without a teacher, of the same levels and seeds.
     """
     axes = ["sweep.temperature", "sweep.alpha"]
     rows = final_rows(log, axes=axes)
@@ -104,6 +105,12 @@ def setting_table(log: Any) -> pd.DataFrame:
     ]
     table = means.pivot(index=axes, columns="arm", values="text")[list(dict.fromkeys(rows["arm"]))]
     table.index = pd.Index([f"T {t:g}, alpha {alpha:g}" for t, alpha in table.index], name="setting")
+    for arm, control in (controls or {}).items():
+        own, plain = rows[rows["arm"] == arm], final_rows(control, ["finetune_ce"], ["sweep.sparsity"])
+        levels = own[["sweep.sparsity", "sweep.unit_sparsity"]].stack().astype(float).unique()
+        plain = plain[plain["arm"].eq("finetune_ce") & plain["seed"].isin(own["seed"])]
+        plain = plain[plain["sweep.sparsity"].astype(float).isin(levels) & plain["status"].eq("ok")]
+        table.loc["labels alone", arm] = f"{100 * plain['val_accuracy'].mean():.2f}"
     return table.rename_axis(columns=None)
 
 

@@ -158,12 +158,17 @@ def rate_rows(log: Any) -> pd.DataFrame:
     return rows[wanted]
 
 
+def largest_rate(rows: pd.DataFrame, accuracy: float = USABLE) -> float:
+    """Of one arm's rows: the largest lr at which every seed has more validation accuracy; NaN if none has."""
+    usable = rows.groupby("lr")["val_accuracy"].min() > accuracy
+    return max(usable.index[usable], default=np.nan)
+
+
 def usable_range(rows: pd.DataFrame) -> dict[str, float]:
     """Of one arm's rows: `largest` lr at which every seed is USABLE; `best` lr, by mean validation accuracy;
     `low` and `high`, the ends of the stretch around it within NEAR of its mean.
     """
-    by_rate = rows.groupby("lr")["val_accuracy"]
-    usable, means = by_rate.min() > USABLE, by_rate.mean()
+    means = rows.groupby("lr")["val_accuracy"].mean()
     best = means.idxmax()
     near = means >= means[best] - NEAR
     rates = list(means.index)
@@ -172,8 +177,7 @@ def usable_range(rows: pd.DataFrame) -> dict[str, float]:
         low -= 1
     while high < len(rates) - 1 and near.iloc[high + 1]:
         high += 1
-    largest = max((rate for rate in rates if usable[rate]), default=np.nan)
-    return {"largest": largest, "best": best, "low": rates[low], "high": rates[high]}
+    return {"largest": largest_rate(rows), "best": best, "low": rates[low], "high": rates[high]}
 
 
 def rate_table(log: Any) -> pd.DataFrame:
@@ -208,6 +212,21 @@ def rate_table(log: Any) -> pd.DataFrame:
             line["minus cross-entropy's, points"] = points_of(gap)
         table.append(line | {"seeds": len(at_best)})
     return pd.DataFrame(table).set_index("trained with")
+
+
+def threshold_table(log: Any, accuracies: tuple[float, ...] = (0.8, 0.85, 0.9, 0.92, 0.94)) -> pd.DataFrame:
+    """A row an arm: the largest lr at which every seed has more than so much validation accuracy.
+
+    How much of the claim of larger rates hangs on what counts as trained.
+    """
+    rows, table = rate_rows(log), {}
+    for arm in rows["arm"].unique():
+        found = {accuracy: largest_rate(rows[rows["arm"] == arm], accuracy) for accuracy in accuracies}
+        texts = {f"above {100 * accuracy:g} %": f"{rate:.3g}" for accuracy, rate in found.items()}
+        table[ARM_NAMES.get(arm, arm)] = {
+            key: "none" if text == "nan" else text for key, text in texts.items()
+        }
+    return pd.DataFrame(table).T.rename_axis("largest lr with every seed")
 
 
 def _steps(steps: pd.Series) -> str:

@@ -47,6 +47,7 @@ STYLE = {
     "legend.handlelength": 3.2,
     "hatch.linewidth": 0.5,
     "figure.constrained_layout.use": True,
+    "figure.dpi": 90,  # in the notebook, which would grow too large for a browser
 }
 styled = plt.rc_context(STYLE)
 

@@ -11,11 +11,12 @@ from typing import Any
 import pandas as pd
 
 from .contrasts import context_table, contrast_table
-from .distillation import rate_table, students_table
+from .distillation import rate_table, students_table, threshold_table
 from .errors import UserError
 from .experiment import ROOT
 from .few_images import few_table, size_table
 from .hinton import hinton_table, small_table
+from .insights import insight_table
 from .logger import atomic
 from .recovery_plots import UNTRAINED
 from .recovery_report import filter_table, lenet_table, recovery_table, repair_comparison, verdict_table
@@ -37,6 +38,11 @@ ONE_SHOT = {"Challenge MLP": "mlp_oneshot", "LeNet-5": "lenet5_oneshot", "8-laye
 LENETS = {"LeNet-300-100": "lenet300_recovery", "LeNet-5": "lenet5_recovery"}
 TOGETHER = {"LeNet-300-100, weights": "distill_prune", "800-800, units": "distill_prune_units"}
 """Experiments of distillation and pruning together, by the name that figures give them."""
+
+INSIGHTS = (
+    "mlp_oneshot", "lenet5_oneshot", "mlp_recovery", "lottery_ticket", "distill_hinton",
+    "distill_learning_rate", "distill_prune", "distill_prune_few",
+)  # fmt: skip
 
 RETRAINED = ("finetune", "refit_finetune", "iterative", "gradual", "random_finetune", "small_dense_long")
 
@@ -86,11 +92,13 @@ def readme_tables() -> dict[str, str]:
     tables["distill_students"] = students_table(load_log(ROOT / "logs" / "distill_students.hdf5"))
     rates = load_log(ROOT / "logs" / "distill_learning_rate.hdf5")
     tables["distill_rates"] = rate_table(rates)
+    tables["distill_thresholds"] = threshold_table(rates)
     tables["distill_sizes"] = size_table(load_log(ROOT / "logs" / "distill_train_size.hdf5"), rates)
     together = {name: load_log(ROOT / "logs" / f"{file}.hdf5") for name, file in TOGETHER.items()}
     tables["contrasts"] = contrast_table(together)
     tables["contrasts_context"] = context_table(together)
     tables["distill_few"] = few_table(load_log(ROOT / "logs" / "distill_prune_few.hdf5"))
+    tables["insights"] = insight_table({name: load_log(ROOT / "logs" / f"{name}.hdf5") for name in INSIGHTS})
     return {name: markdown(table) for name, table in tables.items()}
 
 

@@ -2,13 +2,10 @@
 
 import contextlib
 import os
-import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +21,10 @@ from .distill_dojo import TrainedNetwork, split_logits
 from .errors import UserError
 from .logger import DRAFT, Record, read_record, write_record
 from .measures import measure
+from .provenance import provenance_of
 from .sentence import canonical
 from .stages import PERSISTENT, act
 from .state import Lessons, State, begin
-from .train_dojo import actual_precision
 
 Say = Callable[[str], None]
 
@@ -238,7 +235,7 @@ def _record(task: Task, index: int, state: State, began: float) -> Record:
         "seed": task.seed,
         "stages": [canonical(part) for part in task.stages[: index + 1]],
     }
-    return Record(row, curves, arrays, words, task.provenance | _here(task, state, began))
+    return Record(row, curves, arrays, words, task.provenance | provenance_of(state, task.threads, began))
 
 
 def _compare(key: str, row: dict[str, Any], expected: dict[str, Any]) -> str:
@@ -253,44 +250,6 @@ def _compare(key: str, row: dict[str, Any], expected: dict[str, Any]) -> str:
         found = f"{row['test_errors']} test errors, the record has {expected['test_errors']} and stays"
         found += " (another machine or other versions)"
     return f"{key}: weights were not in the cache, computed again: {found}"
-
-
-def _here(task: Task, state: State, began: float) -> dict[str, Any]:
-    """Machine, versions and times: provenance, which decides nothing."""
-    device = state.dataset.train.labels.device
-    teachers = state.lessons.teachers if state.lessons else []
-    return {
-        "machine": machine(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
-        "threads": task.threads,
-        "precision": actual_precision(device, state.precision),
-        "teachers_precision": [actual_precision(device, teacher.precision) for teacher in teachers],
-        "versions": versions(),
-        "data_sha256": state.dataset.checksum,
-        "started": _utc(began),
-        "finished": _utc(time.time()),
-    }
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide a result's last digits or read it back."""
-    packages = ("torch", "torchvision", "numpy", "pandas", "h5py")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
-
-
-def machine() -> str:
-    """System, cores and processor, where the system tells its name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = [f"model name: {platform.processor()}"]
-    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
-    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {cpu}"
-
-
-def _utc(seconds: float) -> str:
-    """A time as ISO 8601, UTC."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def cached_record(networks: Path, key: str, say: Say) -> Record | None:

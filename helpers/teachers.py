@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .config import Teacher, TrainStage
+from .config import TrainStage
 from .config_errors import nearest, path_text, short
-from .config_parts import whole
+from .config_parts import Teacher, whole
 from .errors import UserError
 from .sentence import Loc, Run, stage_hashes
 

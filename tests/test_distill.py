@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -21,12 +22,13 @@ from helpers.distill_dojo import DistillDojo, TrainedNetwork, fidelity, soft_los
 from helpers.errors import UserError
 from helpers.expansion import load_config
 from helpers.experiment import load_network, main, run_experiment
-from helpers.logger import Log
+from helpers.logger import Log, Record, read_log, write_log
 from helpers.masked_body_builder import LayerMask, MaskedBodyBuilder
 from helpers.measures import measure
 from helpers.planning import make_plan
+from helpers.seeds import seed_for
 from helpers.sentence import stage_hashes
-from helpers.stages import act
+from helpers.stages import SLOW_BFLOAT16, act
 from helpers.tasks import Done, Task, perform, restore
 from helpers.train_dojo import TrainDojo
 from helpers.utils import load_log
@@ -388,6 +390,78 @@ def test_missing_teachers_are_trained_before_their_student_and_kept_ones_are_not
     assert new.isdisjoint(keys.values())
 
 
+@pytest.fixture
+def chain(tmp_path: Path, here: list[str]) -> tuple[Callable[..., str], list[Path]]:
+    """Runs the last of three experiments, each taught by the one before; and the logs of the first two.
+
+    Those have run, and nothing is left in the cache.
+    """
+    names, taught_by = (
+        ("first", "second", "third"),
+        (None, {"config": "first.json"}, {"config": "second.json"}),
+    )
+    for name, words in zip(names, taught_by, strict=True):
+        config = school(main=[kd(words)]) | {"profiles": {"quick": {"seeds": [3]}}}
+        (tmp_path / f"{name}.json").write_text(json.dumps(config))
+
+    def run(name: str, **words: Any) -> str:
+        found = run_experiment(tmp_path / f"{name}.json", "quick", out=tmp_path, **words).final()
+        assert list(found["status"]) == ["ok"]
+        return found["run"].item()
+
+    run("first"), run("second")
+    shutil.rmtree(tmp_path / "networks")
+    here.clear()
+    return partial(run, "third"), [tmp_path / "logs" / "quick" / f"{name}.hdf5" for name in names[:2]]
+
+
+AGAIN = "weights were not in the cache, computed again: "
+
+
+def told(capsys: pytest.CaptureFixture, *words: str) -> list[str]:
+    """The lines with any of these words."""
+    return [line for line in capsys.readouterr().out.splitlines() if any(word in line for word in words)]
+
+
+def test_teachers_of_other_experiments_are_held_against_the_records_in_their_logs(
+    chain: Any, capsys: pytest.CaptureFixture
+) -> None:
+    run, paths = chain
+    logs = [read_log(path) for path in paths]
+    (one,), (other,) = (log.records for log in logs)
+    record = logs[1].records[other]
+    record = Record(record.row | {"test_errors": 4321}, record.curves, record.arrays, record.config)
+    write_log(paths[1], Log({other: record}, logs[1].runs))
+    capsys.readouterr()
+    student = run()
+    found = told(capsys, AGAIN)
+    assert found[0] == f"{one}: {AGAIN}same as the record"
+    assert found[1].startswith(f"{other}: {AGAIN}")
+    assert "test errors, the record has 4321 and stays" in found[1]
+    assert len(found) == 2
+    assert read_log(paths[1]).records[other].row["test_errors"] == 4321
+    assert list(read_log(paths[1].with_name("third.hdf5")).records) == [student]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_damaged_log_of_a_teachers_experiment_is_told_and_with_force_never_opened(
+    chain: Any, here: list[str], capsys: pytest.CaptureFixture, force: bool
+) -> None:
+    run, paths = chain
+    (other,) = read_log(paths[1]).records
+    paths[0].write_bytes(b"no log")
+    capsys.readouterr()
+    student = run(force=force)
+    assert here[-2:] == [other, student]
+    found = told(capsys, AGAIN, "no log", str(paths[0]))
+    if force:
+        assert not found
+    else:
+        assert found[0].startswith(f"{paths[0]}: expected ")
+        assert found[1:] == [f"{other}: {AGAIN}same as the record"]
+    assert paths[0].read_bytes() == b"no log"
+
+
 def test_each_task_has_the_stages_that_its_hashes_are_of(write_config: Callable, tmp_path: Path) -> None:
     rates = [BASE | {"optimizer": {"type": "sgd", "lr": 0.01 * i}} for i in range(1, 21)]
     arms = {f"t{i}": [words] for i, words in enumerate(rates)}
@@ -427,6 +501,46 @@ def test_nothing_of_a_teacher_changes_and_it_does_not_drop_out(
     hidden = (hidden - norm.running_mean) / (norm.running_var + norm.eps).sqrt() * norm.weight + norm.bias
     expected = network.layers["linear_2"](hidden.relu())
     torch.testing.assert_close(lessons.teachers[0].logits(images, digits), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_students_hear_what_the_teacher_says_of_their_own_images_in_its_own_normalisation(
+    attend: Callable,
+) -> None:
+    data = {arm: DATA | {"train_size": size} for arm, size in (("big", 40), ("few", 300), ("many", 1000))}
+    arms = {arm: {"stages": [kd({"arm": "big"})], "data": data[arm]} for arm in ("few", "many")}
+    found = attend(big={"stages": [BASE], "net": WIDE, "data": data["big"]}, **arms)
+    theirs = load_dataset(DataConfig.model_validate(data["big"]))
+    big = TrainedNetwork(network_of(found, "big"), theirs.mean, theirs.std)
+    stage = TrainStage.model_validate(kd(["x"]))
+    for arm in arms:
+        own = load_dataset(DataConfig.model_validate(data[arm]))
+        student = MaskedBodyBuilder(MLP, seed=seed_for(0, "init"))
+        DistillDojo(student, own, stage, 0, teachers=[big]).train()
+        assert are_equal(student.state_dict(), network_of(found, arm).state_dict())
+
+
+@pytest.mark.parametrize(("capability", "precision"), [("AVX512", "bfloat16"), ("AVX2", "float32")])
+def test_a_teacher_speaks_in_its_own_precision_where_the_processor_has_it(
+    digits: Dataset,
+    write_config: Callable,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capability: str,
+    precision: str,
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(tasks, "_SAID", said := {})
+    arms = {"big": {"stages": [BASE | {"precision": "bfloat16"}], "net": WIDE}}
+    task = the_task(write_config(school(**arms, student=[kd({"arm": "big"})]), "school"), tmp_path / "nets")
+    messages = perform(task).messages
+    assert messages == (() if precision == "bfloat16" else (SLOW_BFLOAT16,))
+    made = tasks.cached_record(task.networks, task.key, print).provenance
+    assert (made["precision"], made["teachers_precision"]) == ("float32", [precision])
+    (big,) = task.teachers.values()
+    network, images = restore(big, 1, print, "cpu").network.eval(), digits.train.images
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        (kept,) = said.values()
+        torch.testing.assert_close(kept[0], network(images).float(), rtol=1e-5, atol=1e-5)
 
 
 def test_a_stage_after_a_distillation_has_no_teacher(write_config: Callable, tmp_path: Path) -> None:

@@ -1,0 +1,52 @@
+"""Provenance: where, when and with what a result was computed. It decides nothing and is in no hash."""
+
+import os
+import platform
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .state import State
+from .train_dojo import actual_precision
+
+
+def provenance_of(state: State, threads: int, began: float) -> dict[str, Any]:
+    """Machine, versions and times of the stage that led to this state and began at `began`, seconds UTC."""
+    device = state.dataset.train.labels.device
+    teachers = state.lessons.teachers if state.lessons else []
+    return {
+        "machine": machine(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "threads": threads,
+        "precision": actual_precision(device, state.precision),
+        "teachers_precision": [actual_precision(device, teacher.precision) for teacher in teachers],
+        "versions": versions(),
+        "data_sha256": state.dataset.checksum,
+        "started": _utc(began),
+        "finished": _utc(time.time()),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide a result's last digits or read it back."""
+    packages = ("torch", "torchvision", "numpy", "pandas", "h5py")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def machine() -> str:
+    """System, cores and processor, where the system tells its name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = [f"model name: {platform.processor()}"]
+    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {cpu}"
+
+
+def _utc(seconds: float) -> str:
+    """A time as ISO 8601, UTC."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
