@@ -125,9 +125,8 @@ def paired_difference(rows: pd.DataFrame, one: str, other: str, by: list[str]) -
     missing = {one, other} - set(rows["arm"])
     if missing:
         raise UserError(f"expected the arms {one} and {other}, found no {', '.join(sorted(missing))}")
-    wide = rows[rows["status"].eq("ok")].pivot_table(
-        index=[*by, "seed"], columns="arm", values="test_accuracy"
-    )
+    ended = check_single(rows[rows["status"].eq("ok")], [*by, "arm", "seed"], f"{one} and {other}")
+    wide = ended.pivot(index=[*by, "seed"], columns="arm", values="test_accuracy")
     gap = (wide[one] - wide[other]).dropna().rename("gap").reset_index()
     found = gap.groupby(by)["gap"].agg(["mean", "std", "count"]).reset_index()
     half = t.ppf(0.975, found["count"] - 1) * found.pop("std") / np.sqrt(found["count"])

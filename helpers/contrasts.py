@@ -288,6 +288,7 @@ def arms_table(log: Any) -> pd.DataFrame:
     That of a small dense student is its teacher's.
     """
     rows = final_rows(log, axes=["sweep.sparsity"])
+    rows = check_single(rows, ["arm", "sweep.sparsity", "seed"], log.experiment)
     table = mean_interval(rows, ["arm", "sweep.sparsity"], "test_accuracy")
     table["text"] = [percent(*row) for row in table[["mean", "low", "high"]].itertuples(index=False)]
     levels = sorted(table["sweep.sparsity"].dropna().unique())

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from .comparison import final_rows
-from .distillation import ARM_NAMES, STUDENT_ARMS, STUDENTS, rate_means, rate_rows, usable_range
+from .comparison import check_single, final_rows
+from .distillation import ARM_NAMES, STUDENT_ARMS, STUDENTS, largest_rate, rate_means, rate_rows
 from .plots import finish, mean_interval, seeds_note, styled
 from .recovery_plots import arm_style, error_scale
 
@@ -39,7 +39,9 @@ def students_figure(log: Any, low: float = 95.5, high: float = 98.5) -> Figure:
 
     The bands are the same student with cross-entropy and with label smoothing, at the same learning rate.
     """
-    rows = final_rows(log, STUDENT_ARMS, ["sweep.lr", "sweep.temperature", "sweep.alpha"])
+    axes_swept = ["sweep.lr", "sweep.temperature", "sweep.alpha"]
+    rows = final_rows(log, STUDENT_ARMS, axes_swept)
+    rows = check_single(rows, ["arm", *axes_swept, "seed"], log.experiment)
     rates = sorted(rows["sweep.lr"].unique())
     size = (1 + 4.2 * len(STUDENTS), 0.8 + 3 * len(rates))
     fig, axes = plt.subplots(len(rates), len(STUDENTS), figsize=size, squeeze=False, sharey=True)
@@ -107,7 +109,7 @@ def rate_panel(ax: Axes, log: Any, quantity: str) -> pd.DataFrame:
     rows, tables = rate_rows(log), []
     is_share = not quantity.startswith("steps")
     factor = 100 if is_share else 1
-    for arm in rows["arm"].unique():
+    for place, arm in enumerate(rows["arm"].unique()):
         colour, marker, line = loss_style(arm)
         own = rows[rows["arm"] == arm]
         means = rate_means(log, quantity).query("arm == @arm and n > 0")
@@ -116,7 +118,8 @@ def rate_panel(ax: Axes, log: Any, quantity: str) -> pd.DataFrame:
         style = {"color": colour, "marker": marker, "label": ARM_NAMES.get(arm, arm), "markersize": 3.5}
         ax.plot(means["lr"], factor * means["mean"], line, **style)
         if quantity == "val_accuracy":
-            ax.axvline(usable_range(own)["largest"], color=colour, linewidth=1, linestyle=":")
+            dots = (3 * place, (1.5, 10.5))  # between each other, where two arms have the same rate
+            ax.axvline(largest_rate(own), color=colour, linewidth=1.5, linestyle=dots)
     ax.set(xscale="log", xlabel="learning rate")
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     if is_share:

@@ -69,7 +69,8 @@ def run_experiment(
     # With --force too: a damaged log is told now, not when everything has been computed.
     known = read_log(path)
     if not force:
-        known.records = _records_of_teachers(experiment, out) | known.records
+        own = {key: record for key, record in known.records.items() if _is_good(record)}
+        known.records |= _records_of_teachers(experiment, out) | own
     plan = make_plan(experiment, Log() if force else known, networks, threads_per_run, not force)
     if plan.tasks:
         # Only now: a finished experiment can be looked at where nothing can be written.

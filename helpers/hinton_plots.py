@@ -35,6 +35,7 @@ def hinton_figure(log: Any, select: Any, small: Any) -> Figure:
     fig, axes = plt.subplots(1, 3, figsize=(12.2, 4.2))
     tables = [errors_panel(axes[0], log), select_panel(axes[1], select), small_panel(axes[2], small)]
     note = seeds_note(tables, has_dots=True).replace("line: mean; band", "line, square: mean; whisker")
+    note += f" Middle: n = {tables[1]['n'].max()}, no whiskers."
     return finish(fig, [log, select, small], note)
 
 

@@ -51,6 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         coalesce_streams=True,
         resources={"metadata": {"path": str(ROOT)}},
         on_cell_start=announce,
+        extra_arguments=["--log-level=ERROR"],  # it warns that the kernel on this machine is not encrypted
     )
     began = time.perf_counter()
     try:

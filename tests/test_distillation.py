@@ -23,6 +23,7 @@ from helpers.distillation import (
     rate_rows,
     rate_table,
     students_table,
+    threshold_table,
     usable_range,
 )
 from helpers.errors import UserError
@@ -231,8 +232,8 @@ def test_the_figures_show_means_controls_and_the_profile():
     drawn = lines["distilled"].get_xydata()
     assert drawn[:, 0] == pytest.approx([0.001, 0.002, 0.01, 0.1])
     assert drawn[1, 1] == pytest.approx(100 * (0.981 - 0.002))
-    largest = [line.get_xdata()[0] for line in fig.axes[0].get_lines() if line.get_linestyle() == ":"]
-    assert largest == [0.01, 0.1]
+    upright = [line for line in fig.axes[0].get_lines() if list(line.get_ydata()) == [0, 1]]
+    assert [line.get_xdata()[0] for line in upright] == [0.01, 0.1]
 
 
 def test_every_alpha_is_drawn_however_many_there_are():
@@ -269,3 +270,10 @@ def test_the_authors_setting_is_the_published_one_and_is_run():
         assert (stage.optimizer.type, stage.optimizer.lr) == ("adam", AUTHORS["sweep.lr"])
         text = f"alpha {stage.alpha:g}, T {stage.temperature:g}, {stage.epochs} epochs, "
         assert published[name].startswith(text)
+
+
+def test_how_large_a_rate_may_be_depends_on_what_counts_as_trained():
+    table = threshold_table(rates_log(), (0.9, 0.94, 0.99))
+    assert list(table.index) == ["cross-entropy", "distilled"]
+    assert list(table.loc["cross-entropy"]) == ["0.01", "0.01", "none"]
+    assert list(table.loc["distilled"]) == ["0.1", "0.01", "none"]
