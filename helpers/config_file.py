@@ -36,7 +36,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: expected a number, found {word}, which JSON does not have")
 
     try:
-        raw = json.loads(path.read_text("utf-8"), object_pairs_hook=unique, parse_constant=no_constant)
+        raw = json.loads(path.read_text("utf-8-sig"), object_pairs_hook=unique, parse_constant=no_constant)
     except FileNotFoundError:
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.json")], n=1)
         hint = f"; did you mean {str(path.parent / near[0])!r}?" if near else ""

@@ -34,11 +34,9 @@ class Contrast(NamedTuple):
 
 PRIMARY = (
     Contrast("a", "fine-tune with the dense self as teacher", "finetune_self", "finetune_ce"),
-    Contrast("b", "train a ticket with the dense self as teacher", "ticket_self", "ticket_ce"),
+    Contrast("b", "train a ticket, dense self as teacher", "ticket_self", "ticket_ce"),
     Contrast("c", "distil before pruning, not after it", "distil_first", "finetune_strong"),
-    Contrast(
-        "d", "learn from a pruned teacher, not a dense one", "small_pruned_teacher", "small_dense_teacher"
-    ),
+    Contrast("d", "learn from a pruned, not a dense teacher", "small_pruned_teacher", "small_dense_teacher"),
 )
 """Decided before anything was run."""
 
@@ -60,8 +58,8 @@ CONTEXT = (
     Contrast("g", "distil before pruning, fine-tune without", "distil_first", "finetune_ce"),
     Contrast("g, T 8", "distil before pruning, fine-tune without", "distil_first_hot", "finetune_ce"),
     Contrast("h", "train a random mask with a teacher", "random_self", "random_ce"),
-    Contrast("i", "train a small dense network with a teacher", "small_dense_teacher", "small_ce"),
-    Contrast("i, T 8", "train a small dense network with a teacher", "small_dense_teacher_hot", "small_ce"),
+    Contrast("i", "train a small dense one with a teacher", "small_dense_teacher", "small_ce"),
+    Contrast("i, T 8", "train a small dense one with a teacher", "small_dense_teacher_hot", "small_ce"),
 )
 """What stands beside the four, to tell what they mean; no verdicts."""
 
@@ -98,6 +96,8 @@ def setting_table(log: Any, controls: dict[str, Any] | None = None) -> pd.DataFr
     """
     axes = ["sweep.temperature", "sweep.alpha"]
     rows = final_rows(log, axes=axes)
+    levels = [axis for axis in ("sweep.sparsity", "sweep.unit_sparsity") if axis in rows]
+    rows = check_single(rows, ["arm", *axes, *levels, "seed"], log.experiment)
     means = mean_interval(rows, ["arm", *axes], "val_accuracy")
     means["text"] = [
         "" if excluded else f"{100 * mean:.2f}"

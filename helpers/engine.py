@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import signal
+import sys
 import threading
 import traceback
 import uuid
@@ -203,7 +204,7 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
         "distributed.scheduler.allowed-failures": ATTEMPTS - 1,
         "distributed.comm.timeouts.connect": "60s",
     }
-    with dask.config.set(settings):
+    with dask.config.set(settings), _script_hidden():
         cluster = LocalCluster(
             n_workers=workers, threads_per_worker=1, memory_limit=0, dashboard_address=":0",
             # A free port and no page on it; with None, Dask takes port 8787 and warns if that is taken.
@@ -217,6 +218,21 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
             # All results are on disk, and after Ctrl-C a worker deep in a product would not listen.
             _kill(cluster)
             client.close()
+
+
+@contextmanager
+def _script_hidden() -> Iterator[None]:
+    """Workers are new interpreters, which first run the script that they were started from.
+
+    One that calls run_experiment without a guard would start workers in every worker.
+    """
+    main = sys.modules["__main__"].__dict__
+    path = main.pop("__file__", None)
+    try:
+        yield
+    finally:
+        if path is not None:
+            main["__file__"] = path
 
 
 def _kill(cluster: LocalCluster) -> None:

@@ -64,8 +64,13 @@ def _draft(path: Path, raw: dict[str, Any], profile: str, texts: Sequence[str] =
     for key, value in raw.get("profiles", {}).get(profile, {}).items():
         changed.set(key, value, f"profiles.{profile}['{key}']")
     for text in texts:
-        key, _, value = text.partition("=")
-        changed.set(key.strip(), literal(value), f"--set {key.strip()}")
+        key, equals, value = text.partition("=")
+        if equals:
+            changed.set(key.strip(), literal(value), f"--set {key.strip()}")
+        else:
+            changed.mistakes.append(
+                f"--set {text}: expected FIELD=VALUE, such as train.epochs=2, found no '='"
+            )
     return _Draft(changed.raw, path, profile, changed.origins, changed.mistakes)
 
 

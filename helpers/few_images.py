@@ -24,7 +24,7 @@ def size_rows(few: Any, every: Any) -> pd.DataFrame:
     rows = final_rows(few, ["ce"], ["sweep.train_size", "sweep.lr"])
     rows = rows.assign(images=rows["sweep.train_size"].astype(int))
     rates, arms = rows["sweep.lr"].unique(), rows["arm"].unique()
-    full = final_rows(every, axes=["sweep.lr"])
+    full = final_rows(every, arms, ["sweep.lr"])
     full = full[
         full["sweep.lr"].isin(rates) & full["arm"].isin(arms) & full["seed"].isin(rows["seed"].unique())
     ]

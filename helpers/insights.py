@@ -6,12 +6,19 @@ import pandas as pd
 
 from .contrasts import contrast_table
 from .distillation import rate_table
+from .errors import UserError
 from .few_images import few_table
 from .hinton import hinton_table
 from .recovery_plots import UNTRAINED
 from .recovery_report import recovery_table
 from .report import accuracy_table, dense_table
 from .ticket_report import levels_table
+
+EXPERIMENTS = (
+    "mlp_oneshot", "lenet5_oneshot", "mlp_recovery", "lottery_ticket", "distill_hinton",
+    "distill_learning_rate", "distill_prune", "distill_prune_few",
+)  # fmt: skip
+"""Whose logs the table reads."""
 
 SHARE = "99 % of the weights can go at about 97 % accuracy"
 LOTTERY = "this relates to lottery tickets"
@@ -25,10 +32,14 @@ def insight_table(logs: dict[str, Any]) -> pd.DataFrame:
     """A row a claim and a way to look at it; what is measured are cells of the sections' tables.
 
     Accuracies on test in percent, points of it, steps, or test errors of 10,000, with 95 % intervals over
-    seeds. `logs` by experiment: mlp_oneshot, lenet5_oneshot, mlp_recovery, lottery_ticket, distill_hinton,
-    distill_learning_rate, distill_prune, distill_prune_few. Levels that a log, such as a quick one, lacks
-    are left out.
+    seeds. `logs` by experiment: EXPERIMENTS. Levels that a log, such as a quick one, lacks are left out.
+    Raises UserError where a log is missing.
     """
+    missing = [name for name in EXPERIMENTS if name not in logs]
+    if missing:
+        raise UserError(
+            f"insights: expected the logs of {', '.join(EXPERIMENTS)}, found no {', '.join(missing)}"
+        )
     mlp, lenet5 = (accuracy_table(logs[name]) for name in ("mlp_oneshot", "lenet5_oneshot"))
     dense = dense_table({"MLP": logs["mlp_oneshot"]})
     weights, units = (

@@ -145,16 +145,21 @@ def write_record(path: Path, record: Record) -> None:
         for group in ("curves", "arrays")
         for n, v in getattr(record, group).items()
     }
+    words["result"] = path.stem
     text = np.frombuffer(json.dumps(words).encode(), np.uint8)
     with atomic(path) as draft, open(draft, "wb") as file:
         np.savez_compressed(file, words=text, **parts)
 
 
 def read_record(path: Path) -> Record:
-    """A record of the cache. Raises OSError, ValueError or KeyError where it is damaged."""
+    """A record of the cache. Raises OSError, ValueError or KeyError where it is damaged or another's."""
     # Opened here, since np.load leaves a cut file open.
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as parts:
-        record = Record(**json.loads(parts["words"].tobytes()))
+        words = json.loads(parts["words"].tobytes())
+        result = words.pop("result", path.stem)
+        if result != path.stem:
+            raise ValueError(f"it is of the result {result}")
+        record = Record(**words)
         for key in parts.files:
             group, _, name = key.partition("/")
             if name:

@@ -16,7 +16,7 @@ from .errors import UserError
 from .experiment import ROOT
 from .few_images import few_table, size_table
 from .hinton import hinton_table, small_table
-from .insights import insight_table
+from .insights import EXPERIMENTS, insight_table
 from .logger import atomic
 from .recovery_plots import UNTRAINED
 from .recovery_report import filter_table, lenet_table, recovery_table, repair_comparison, verdict_table
@@ -38,11 +38,6 @@ ONE_SHOT = {"Challenge MLP": "mlp_oneshot", "LeNet-5": "lenet5_oneshot", "8-laye
 LENETS = {"LeNet-300-100": "lenet300_recovery", "LeNet-5": "lenet5_recovery"}
 TOGETHER = {"LeNet-300-100, weights": "distill_prune", "800-800, units": "distill_prune_units"}
 """Experiments of distillation and pruning together, by the name that figures give them."""
-
-INSIGHTS = (
-    "mlp_oneshot", "lenet5_oneshot", "mlp_recovery", "lottery_ticket", "distill_hinton",
-    "distill_learning_rate", "distill_prune", "distill_prune_few",
-)  # fmt: skip
 
 RETRAINED = ("finetune", "refit_finetune", "iterative", "gradual", "random_finetune", "small_dense_long")
 
@@ -98,7 +93,9 @@ def readme_tables() -> dict[str, str]:
     tables["contrasts"] = contrast_table(together)
     tables["contrasts_context"] = context_table(together)
     tables["distill_few"] = few_table(load_log(ROOT / "logs" / "distill_prune_few.hdf5"))
-    tables["insights"] = insight_table({name: load_log(ROOT / "logs" / f"{name}.hdf5") for name in INSIGHTS})
+    tables["insights"] = insight_table(
+        {name: load_log(ROOT / "logs" / f"{name}.hdf5") for name in EXPERIMENTS}
+    )
     return {name: markdown(table) for name, table in tables.items()}
 
 

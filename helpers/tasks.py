@@ -200,7 +200,10 @@ def _kept_state(task: Task, index: int, dataset: Dataset, say: Say) -> State | N
     if not path.exists():
         return None
     try:
-        return from_checkpoint(read_tensors(path), task.net, dataset, task.seed)
+        checkpoint = read_tensors(path)
+        if checkpoint.get("result", path.stem) != path.stem:
+            raise ValueError(f"it is of the result {checkpoint['result']}")
+        return from_checkpoint(checkpoint, task.net, dataset, task.seed)
     # Whatever is wrong with the file, from a cut tail to a forbidden class, the cure is the same.
     except Exception as error:
         reason = str(error).split("\n")[0]
@@ -216,7 +219,7 @@ def advance(task: Task, index: int, state: State, say: Say) -> None:
     while state.notes:
         say(state.notes.pop(0))
     if stage.type in PERSISTENT:
-        write_tensors(weights_path(task.networks, key), to_checkpoint(state))
+        write_tensors(weights_path(task.networks, key), to_checkpoint(state) | {"result": key})
     if key in task.expected:
         say(_compare(key, measure(state)[0], task.expected[key]))
     if key in task.wanted:

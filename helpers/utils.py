@@ -11,6 +11,12 @@ from .errors import UserError
 from .logger import CURVE_COLUMNS, Log, Record, read_log
 
 RUN_COLUMNS = ["experiment", "arm", "seed", "run", "result", "stage", "stage_name", "type", "round", "status"]
+MEASURED = [
+    "val_loss", "val_accuracy", "test_loss", "test_accuracy", "test_errors",
+    "sparsity", "sparsity_all", "effective_sparsity", "unit_sparsity", "filter_sparsity",
+    "params", "macs", "epochs", "train_flops", "wall_s",
+]  # fmt: skip
+"""Columns of `results` that every log has, empty where a stage failed."""
 
 
 @dataclass
@@ -44,10 +50,12 @@ class Results:
     def __repr__(self) -> str:
         here = Path.cwd()
         path = self.path.relative_to(here) if self.path.is_relative_to(here) else self.path
-        failures = f", {len(self.failed)} tasks failed" if self.failed else ""
+        diverged = self.final()["status"].eq("diverged").sum()
+        mishaps = f", {diverged} diverged" if diverged else ""
+        mishaps += f", {len(self.failed)} tasks failed" if self.failed else ""
         return (
             f"{self.experiment} ({self.profile}): {self.loaded + self.computed} runs, {self.loaded} loaded, "
-            f"{self.computed} computed, {self.trained} train stages trained{failures} → {path}"
+            f"{self.computed} computed, {self.trained} train stages trained{mishaps} → {path}"
         )
 
 
@@ -98,6 +106,8 @@ def tables(log: Log, path: Path) -> Results:
             if record.curves:
                 curves.append((last, run["seed"], index, record.curves))
     results = pd.DataFrame(rows)
+    # Where every run failed, nothing was measured; tables and figures then say so themselves.
+    results = results.reindex(columns=list(dict.fromkeys([*results.columns, *MEASURED])))
     return Results(
         plan["experiment"], plan["profile"], results, _end_to_end(curves), arrays, plan["net"], path
     )

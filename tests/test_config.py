@@ -199,6 +199,7 @@ QUICK = {"sweep": {"x": [{"type": "adam"}]}, "profiles/quick/sweep.x": SWEPT["sw
         ({"arms": {"a": {"stages": [{"type": "train"}]}}}, {}, "{path}: arms.a.stages[0]: "),
         ({}, {"overrides": ["train.optimizer.lr=-1"]}, "--set train.optimizer.lr: "),
         ({}, {"overrides": ["train.epohcs=1"]}, "--set train.epohcs: unknown key; did you mean 'epochs'?"),
+        ({}, {"overrides": ["train.epochs"]}, "--set train.epochs: expected FIELD=VALUE"),
         ({}, {"overrides": ["trian.epochs=1"]}, "--set trian.epochs: nothing is called 'trian.epochs'"),
         ({}, {"overrides": ["sweep.s=1"]}, "--set sweep.s: unknown axis 's'"),
         ({}, {"overrides": ["net.layers.9.units=1"]}, "--set net.layers.9.units: "),

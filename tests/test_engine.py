@@ -130,6 +130,23 @@ def test_a_processor_that_would_only_emulate_bfloat16_computes_in_float32_and_sa
     assert {record.provenance["precision"] for record in records} == {"float32"}
 
 
+def test_a_script_needs_no_guard(tiny: Callable, write_config: Callable, tmp_path: Path) -> None:
+    """Workers are new interpreters, and would start workers of their own."""
+    call = f"run_experiment({str(write_config(tiny()))!r}, out={str(tmp_path)!r}, workers=2)"
+    script = tmp_path / "script.py"
+    script.write_text(f"from helpers.experiment import run_experiment\nprint('begun')\n{call}\n")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    for words, text in (([script], None), (["-"], script.read_text())):
+        done = subprocess.run(
+            [sys.executable, *words], input=text, env=environment, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("begun") == 1
+        assert "Traceback" not in done.stdout + done.stderr
+        (tmp_path / "logs" / "tiny.hdf5").unlink()
+        shutil.rmtree(tmp_path / "networks")
+
+
 class Cluster:
     """A scheduler and workers as `dask scheduler` and `dask worker` start them."""
 
@@ -408,7 +425,9 @@ class Bomb:
         return open, (str(self.flag), "w")
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "bomb", "pickled bomb", "of another network"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "empty", "flipped", "bomb", "pickled bomb", "of another network", "of another seed"]
+)
 def test_a_damaged_checkpoint_is_told_and_computed_again(
     config: Path, finished: Path, scheduler: str, expected: Callable, same_tables: Callable, tmp_path: Path,
     capsys: pytest.CaptureFixture, damage: str,
@@ -424,6 +443,9 @@ def test_a_damaged_checkpoint_is_told_and_computed_again(
     whole = path.read_bytes()
     if damage == "bomb":
         torch.save({"weights": Bomb(flag)}, path)
+    elif damage == "of another seed":
+        others = load_log(finished / "logs" / "short" / "kill.hdf5").results.query("seed == 1")
+        shutil.copy(path.with_name(f"{others['result'].iloc[0]}.pt"), path)
     elif damage == "of another network":
         torch.save(torch.load(path) | {"weights": {"layers.linear_1.weight": torch.zeros(3, 784)}}, path)
     else:
@@ -471,6 +493,7 @@ def test_damaged_records_of_the_cache_are_told_and_computed_again(
     records = sorted((out / "networks").glob("*.npz"))
     for path in records[::2]:
         path.write_bytes(path.read_bytes()[:-300])
+    shutil.copy(records[1], records[0])  # whole, but another's
     found = run_experiment(config, "short", out=out, scheduler=scheduler)
     said = capsys.readouterr().out
     assert all(said.count(f"{path}: damaged or not a record") == 1 for path in records[::2])

@@ -334,6 +334,7 @@ def test_a_run_that_diverges_is_recorded_and_the_others_go_on(
     assert last["test_errors"].isna().tolist() == [False, True, True]
     again = run(config, out=tmp_path)
     assert (again.loaded, again.computed, again.trained) == (2, 0, 0)
+    assert "2 loaded, 0 computed, 0 train stages trained, 1 diverged → " in repr(again)
     shutil.rmtree(tmp_path / "networks")
     fresh_clone = run(config, out=tmp_path)
     assert (fresh_clone.loaded, fresh_clone.computed, fresh_clone.trained) == (2, 0, 0)

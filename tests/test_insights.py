@@ -9,14 +9,14 @@ from conftest import ROOT
 from scipy import stats
 
 from helpers import insights
-from helpers.insights import insight_table
-from helpers.readme import INSIGHTS
+from helpers.errors import UserError
+from helpers.insights import EXPERIMENTS, insight_table
 from helpers.utils import load_log
 
 
 @pytest.fixture(scope="module")
 def logs() -> dict:
-    return {name: load_log(ROOT / "logs" / f"{name}.hdf5") for name in INSIGHTS}
+    return {name: load_log(ROOT / "logs" / f"{name}.hdf5") for name in EXPERIMENTS}
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +67,10 @@ def test_what_a_log_lacks_is_left_out(logs, table):
     fewer = insight_table(logs | {"mlp_oneshot": replace(logs["mlp_oneshot"], results=short)})
     assert len(fewer) == len(table) - 2
     assert not fewer["looked at"].eq("challenge MLP, 90 % of weights, one shot").any()
+
+
+def test_a_missing_log_is_told():
+    with pytest.raises(
+        UserError, match=r"expected the logs of mlp_oneshot, .*, found no mlp_oneshot, lenet5"
+    ):
+        insight_table({})
