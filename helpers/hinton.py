@@ -28,8 +28,6 @@ CHECKS = {
     "longer_kd": "… twice as long",
     "small_batch_kd": "… batches half the size",
     "two_teachers_kd": "… two teachers",
-    "fast_kd": "… twice the learning rate",
-    "faster_kd": "… four times the learning rate",
 }
 """The chosen setting again, and arms that change one thing of it; nothing is chosen from them."""
 
