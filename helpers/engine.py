@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import dask
+import torch
 from distributed import Client, Future, LocalCluster, as_completed, get_worker
 from tqdm import tqdm
 
@@ -24,7 +25,8 @@ from .errors import UserError
 from .sentence import step_count
 from .shapes import LayerShape, layer_shapes
 from .stages import PERSISTENT
-from .tasks import Done, Task, perform
+from .tasks import Done, Task, best_device, perform
+from .train_dojo import actual_precision
 
 ATTEMPTS = 3
 """How often a task may fail, or its worker die, before it is recorded as failed."""
@@ -140,13 +142,13 @@ def _outcome(future: Future) -> Done:
 def _cost(task: Task) -> float:
     """Roughly the multiply-accumulates of a task: what the progress bar counts. bfloat16 is cheaper."""
     shapes = [shape for shape in layer_shapes(task.net, task.data.dataset) if shape.macs]
-    macs, total = sum(shape.macs for shape in shapes), 0.0
+    macs, total, device = sum(shape.macs for shape in shapes), 0.0, torch.device(best_device())
     images = task.data.train_size or 60_000 - task.data.validation_size
     for stage in task.stages[task.first :]:
         passes = 15_000.0  # validation and test
         if stage.type == "train":
             samples = step_count(stage, images) * stage.batch_size
-            passes += 3 * samples * (0.3 if stage.precision == "bfloat16" else 1)
+            passes += 3 * samples * (0.3 if actual_precision(device, stage.precision) == "bfloat16" else 1)
         elif stage.type == "compact":
             passes += 20_000
         elif stage.type == "refit":
@@ -165,8 +167,6 @@ def _fit_cost(shape: LayerShape, samples: int) -> float:
 
 def _default_workers() -> int:
     """A worker a core that this process may use, or a GPU."""
-    import torch
-
     return torch.cuda.device_count() or usable_cores()
 
 

@@ -73,7 +73,7 @@ def insight_table(logs: dict[str, Any]) -> pd.DataFrame:
         (RATES, "… distilled", classic, "800-800, distilled", "test errors"),
         (
             TOGETHER,
-            "points from the dense self as teacher",
+            "all images: points from the dense self as teacher",
             together,
             together.index[0],
             "difference, points",
