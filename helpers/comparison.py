@@ -39,13 +39,9 @@ def check_single(rows: pd.DataFrame, keys: list[str], what: str) -> pd.DataFrame
     """
     if rows.duplicated(keys).any():
         text = f"expected one run for each {' and '.join(keys)}, found several"
-        axes, groups = (
-            [column for column in rows if column.startswith("sweep.")],
-            rows.groupby(keys, dropna=False),
-        )
-        others = [
-            axis for axis in axes if axis not in keys and groups[axis].nunique(dropna=False).gt(1).any()
-        ]
+        groups = rows.groupby(keys, dropna=False)
+        axes = [column for column in rows if column.startswith("sweep.") and column not in keys]
+        others = [axis for axis in axes if groups[axis].nunique(dropna=False).gt(1).any()]
         raise UserError(f"{what}: {text}; select the rows of one value of {', '.join(others) or 'each axis'}")
     return rows
 
