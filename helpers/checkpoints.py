@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .config_parts import NetConfig
 from .data import Dataset
-from .logger import atomic
+from .files import atomic
 from .masked_body_builder import LayerMask
 from .state import State, begin, learned
 

@@ -1,8 +1,11 @@
 """Mistakes between valid fields of a config: shapes that do not fit, stages that cannot act."""
 
-from .config import PruneAmount, PruneWords, Ramp, RefitStage, RewindStep, Sentence, TrainStage
+import math
+
+from .config import PruneWords, Ramp, RefitStage, RewindStep, Sentence, TrainStage
 from .config_errors import nearest
 from .config_parts import DATASETS
+from .prune_bounds import PruneBounds
 from .sentence import Loc, Step, expand_repeats, prune_words, ramp_events, step_count
 from .shapes import ShapeError, layer_names, layer_shapes, prunable_names
 
@@ -52,19 +55,21 @@ def cross_mistakes(sentence: Sentence) -> list[tuple[Loc, str]]:
         text = f"expected none after the logits, found {activation!r}"
         mistakes.append((("net", "layers", last, "activation"), text))
     images = data.train_size or max(size - data.validation_size, 0)
-    normalised = any(layer.type == "batch_norm" for layer in sentence.net.layers)
+    shapes = layer_shapes(sentence.net, data.dataset)
+    places = [math.prod(shape.input_shape[1:]) for shape in shapes if shape.type == "batch_norm"]
     steps = expand_repeats(sentence.stages)
-    reached: dict[tuple[str, str], float] = {}
+    pruned = PruneBounds(sentence.net, shapes)
     for step in steps:
         words = prune_words(step.stage)
         if words is not None:
             place = (*step.loc, "ramp") if isinstance(words, Ramp) else step.loc
-            found = _prune_mistakes(sentence, words, reached, images)
+            found = _prune_mistakes(sentence, words, images) or pruned.prune(words)
             mistakes += [((*place, *where), text) for where, text in found]
+        elif step.stage.type == "compact":
+            pruned.is_compacted = True
         if isinstance(step.stage, TrainStage):
-            mistakes += [
-                ((*step.loc, *where), text) for where, text in _train_mistakes(step.stage, images, normalised)
-            ]
+            found = _train_mistakes(step.stage, images, min(places, default=2))
+            mistakes += [((*step.loc, *where), text) for where, text in found]
         elif step.stage.type == "refit" and _reads_too_many(step.stage, images):
             text = f"expected at most the {images} training images, found {step.stage.samples}"
             mistakes.append(((*step.loc, "samples"), text))
@@ -76,12 +81,15 @@ def _reads_too_many(stage: PruneWords | RefitStage, images: int) -> bool:
     return "samples" in stage.model_fields_set and stage.samples > images
 
 
-def _train_mistakes(stage: TrainStage, images: int, normalised: bool) -> list[tuple[Loc, str]]:
-    """Mistakes of one train stage."""
-    if normalised and images % stage.batch_size == 1:
-        text = f"expected a last batch of more than one image for batch_norm; {images} images leave one"
-        return [(("batch_size",), text)]
+def _train_mistakes(stage: TrainStage, images: int, places: int) -> list[tuple[Loc, str]]:
+    """Mistakes of one train stage; `places`: values a channel and image, where there is a batch norm."""
     steps = step_count(stage, images)
+    # As torch has it: batch_norm needs more than one value per channel.
+    leaves_one = images % stage.batch_size == 1 and steps >= -(-images // stage.batch_size)
+    if places == 1 and steps and (stage.batch_size == 1 or leaves_one):
+        text = f"expected a last batch of more than one image for batch_norm; {images} images leave one"
+        text = text if stage.batch_size > 1 else "expected at least 2 images a batch for batch_norm, found 1"
+        return [(("batch_size",), text)]
     if stage.ramp is not None and not ramp_events(stage.ramp, steps):
         most = min(int(stage.ramp.end * steps + 1e-9), steps - 1)
         text = f"expected at most {most}, or nothing is pruned in {steps} steps; found {stage.ramp.every}"
@@ -137,10 +145,8 @@ def _activation(sentence: Sentence, name: str) -> str:
     return layer.activation or sentence.net.activation
 
 
-def _prune_mistakes(
-    sentence: Sentence, stage: PruneWords, reached: dict[tuple[str, str], float], images: int
-) -> list[tuple[Loc, str]]:
-    """Mistakes of one prune stage or ramp; `reached`: what earlier stages asked for, by kind and layer."""
+def _prune_mistakes(sentence: Sentence, stage: PruneWords, images: int) -> list[tuple[Loc, str]]:
+    """Mistakes of one prune stage or ramp, whatever comes before it."""
     names, logits = prunable_names(sentence.net, stage.kind)
     mistakes: list[tuple[Loc, str]] = []
     if stage.kind not in CRITERION_KINDS[stage.criterion]:
@@ -176,24 +182,4 @@ def _prune_mistakes(
         mistakes.append(
             (("layers",), f"the units of the logits layer are the classes: no {stage.kind} pruning of 'all'")
         )
-    for name in [*names, logits]:
-        own = name in overrides and overrides[name] != PruneAmount()
-        amount = overrides[name] if own else stage
-        if amount.sparsity is None or (stage.scope == "global" and not own):
-            continue
-        if name == logits and not (stage.layers == "all" or logits in overrides):
-            continue
-        before = reached.get((stage.kind, name), 0.0)
-        if amount.sparsity < before:
-            place = ("layers", name, "sparsity") if own else ("sparsity",)
-            text = f"expected at least {before:g}, which an earlier stage pruned, found {amount.sparsity:g}"
-            mistakes += [(place, text)] if (place, text) not in mistakes else []
-            continue
-        reached[stage.kind, name] = amount.sparsity
-        if stage.kind != "weight":
-            # A pruned unit takes its weights with it.
-            layer = sentence.net.layers[layer_names(sentence.net).index(name)]
-            units = layer.units if layer.type == "linear" else layer.filters
-            share = round(amount.sparsity * units) / units
-            reached["weight", name] = max(share, reached.get(("weight", name), 0.0))
     return mistakes

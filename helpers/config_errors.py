@@ -119,7 +119,9 @@ def _mistake(item: dict[str, Any]) -> tuple[Loc, str]:
         .replace("List should have", "expected")
     )
     message = re.sub(r" after validation, not \d+| or (instance of|object to extract fields).*", "", message)
-    return loc, f"{message}, found {short(found)}"
+    above_one = kind in ("less_than_equal", "less_than") and 1 in (context.get("le"), context.get("lt"))
+    hint = "; a share is meant, not percent" if above_one else ""
+    return loc, f"{message}, found {short(found)}{hint}"
 
 
 def short(value: Any) -> str:

@@ -43,7 +43,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: expected a config file, found nothing there{hint}") from None
     except json.JSONDecodeError as error:
         raise UserError(
-            f"{path}: line {error.lineno}, column {error.colno}: not valid JSON: {error.msg}"
+            f"{path}: line {error.lineno}, column {error.colno}: not valid JSON: {_json_fault(error)}"
         ) from None
     except (OSError, RecursionError, ValueError) as error:
         # A ValueError is text that is not UTF-8, or a number of more digits than Python reads.
@@ -55,6 +55,20 @@ def read_json(path: Path) -> dict[str, Any]:
     return raw
 
 
+def _json_fault(error: json.JSONDecodeError) -> str:
+    """What is wrong there, with the remedy where it is one of the usual slips."""
+    before, here = error.doc[: error.pos].rstrip(), error.doc[error.pos :].lstrip()
+    if here.startswith(","):  # Python from 3.13 on points at the comma, earlier ones behind it
+        before, here = before + ",", here[1:].lstrip()
+    if before.endswith(",") and here[:1] in ("]", "}"):
+        return f"a comma before {here[0]!r}: remove it"
+    if here.startswith(("//", "#", "/*")):
+        return "a comment, which JSON does not have: put it into 'description'"
+    if here.startswith("'"):
+        return "a text in single quotes: JSON has double ones"
+    return error.msg
+
+
 def _depth(value: Any) -> int:
     """How deep lists and objects are nested, without recursion."""
     depth, level = 0, [value]
@@ -64,13 +78,45 @@ def _depth(value: Any) -> int:
     return depth
 
 
-def outline_mistakes(raw: dict[str, Any]) -> list[str]:
-    """Mistakes in the keys of the file and in the form of sweep, arms and profiles."""
+ARM_KEYS = ["data", "net", "seeds", "stages", "then"]
+"""What an arm may have."""
+
+
+def key_mistakes(raw: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    """Mistakes in the keys of the file and of its arms, and the file as it was probably meant.
+
+    An unknown key counts as the one that it is near to, where that is missing, and is left out else, so
+    that all other mistakes can be told together with it.
+    """
     keys = [info.alias or name for name, info in ConfigFile.model_fields.items()]
-    mistakes = [f"{key}: unknown key" + nearest(key, keys) for key in raw if key not in keys]
+    mistakes, meant = _meant(raw, keys, "")
     for key in ("$schema", "description"):
-        if not isinstance(raw.get(key, ""), str):
-            mistakes.append(f"{key}: expected a text, found {short(raw[key])}")
+        if not isinstance(meant.get(key, ""), str):
+            mistakes.append(f"{key}: expected a text, found {short(meant[key])}")
+    if isinstance(meant.get("arms"), dict):
+        arms = dict(meant["arms"])
+        for arm, changes in arms.items():
+            if isinstance(changes, dict):
+                found, arms[arm] = _meant(changes, ARM_KEYS, f"arms.{arm}.")
+                mistakes += found
+        meant["arms"] = arms
+    return mistakes, meant
+
+
+def _meant(words: dict[str, Any], valid: list[str], prefix: str) -> tuple[list[str], dict[str, Any]]:
+    """Mistakes in these keys, and the object with the keys that were meant."""
+    mistakes, meant = [], {key: value for key, value in words.items() if key in valid}
+    for key in [key for key in words if key not in valid]:
+        mistakes.append(f"{prefix}{key}: unknown key" + nearest(key, valid))
+        near = difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
+        if near and near[0] not in words:
+            meant[near[0]] = words[key]
+    return mistakes, meant
+
+
+def outline_mistakes(raw: dict[str, Any]) -> list[str]:
+    """Mistakes in the form of sweep, arms and profiles, without which nothing else can be checked."""
+    mistakes: list[str] = []
     for key in ("sweep", "arms", "profiles"):
         if not isinstance(raw.get(key, {}), dict):
             mistakes.append(f"{key}: expected an object, found {short(raw[key])}")
@@ -82,14 +128,9 @@ def outline_mistakes(raw: dict[str, Any]) -> list[str]:
                 mistakes += [f"sweep.{name}: {text}" for text in axis_mistakes(item)]
             elif not isinstance(item, dict):
                 mistakes.append(f"{key}.{name}: expected an object, found {short(item)}")
-            elif key == "arms":
-                valid = ["data", "net", "seeds", "stages", "then"]
-                mistakes += [
-                    f"arms.{name}.{k}: unknown key" + nearest(k, valid) for k in item if k not in valid
-                ]
-                if not isinstance(item.get("then", []), list):
-                    found = short(item["then"])
-                    mistakes.append(f"arms.{name}.then: expected a list of stages, found {found}")
+            elif key == "arms" and not isinstance(item.get("then", []), list):
+                found = short(item["then"])
+                mistakes.append(f"arms.{name}.then: expected a list of stages, found {found}")
     if "arms" in raw and raw["arms"] == {}:
         mistakes.append("arms: expected at least one arm, found {}; leave the key out for none")
     if isinstance(raw.get("profiles"), dict) and FULL in raw["profiles"]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .config_parts import DataConfig
+from .config_parts import DATASETS, DataConfig
 from .errors import UserError
 
 DATA_ROOT = Path(__file__).resolve().parent.parent / "data"
@@ -25,6 +25,8 @@ DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
 _READER = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "kmnist": "KMNIST", "cifar10": "CIFAR10"}
 _ABSENT = "no such file"
+_IDX_IMAGES, _IDX_LABELS = 0x803, 0x801
+"""First four bytes of an IDX file: unsigned bytes, in three dimensions or in one."""
 
 # The unpacked files are pinned, not the archives: a .gz differs with whoever packed it.
 _IDX_BYTES = {
@@ -215,11 +217,37 @@ def _read_files(name: str, root: Path) -> tuple[tuple[Tensor, Tensor], tuple[Ten
             try:
                 reader(root, train=False)  # checks the training batches too
             except (OSError, RuntimeError):  # absent, or not the MD5 that torchvision expects
-                _download(name, root, [])
+                _download(name, root, _damaged_cifar10(root))
         else:
             _provide_idx(name, root)
         train, test = reader(root, train=True), reader(root, train=False)
     return tensors(train), tensors(test), len(train.classes)
+
+
+def _damaged_cifar10(root: Path) -> list[str]:
+    """What is wrong with the files of CIFAR-10 that are there, by torchvision's own checksums."""
+    from torchvision import datasets
+
+    reader, damaged = datasets.CIFAR10, []
+    pinned = [(reader.filename, reader.tgz_md5)]
+    pinned += [(f"{reader.base_folder}/{file}", md5) for file, md5 in reader.train_list + reader.test_list]
+    pinned.append((f"{reader.base_folder}/{reader.meta['filename']}", reader.meta["md5"]))
+    for file, md5 in pinned:
+        path = root / file
+        try:
+            found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            damaged.append(f"{path}: expected a file that can be read, found: {error.strerror}")
+            continue
+        if found != md5:
+            size = path.stat().st_size
+            damaged.append(
+                f"{path}: expected md5 {md5[:12]}, found a damaged file ({size} bytes, md5 {found[:12]}); "
+                "move it away and put an intact one there"
+            )
+    return damaged
 
 
 def _provide_idx(name: str, root: Path) -> None:
@@ -259,9 +287,19 @@ def _read_idx(path: Path, name: str) -> tuple[bytes, str]:
     except (OSError, EOFError, zlib.error) as error:
         return b"", f"a file that cannot be read ({error})"
     digest = hashlib.sha256(content).hexdigest()
-    if len(content) == _IDX_BYTES[file] and digest == _IDX_SHA256[name].get(file, digest):
-        return content, ""
-    return b"", f"{len(content)} bytes with sha256 {digest[:12]}"
+    others = [other for other, digests in _IDX_SHA256.items() if other != name and digest in digests.values()]
+    if others:
+        return b"", f"a file of {others[0]}"
+    if len(content) != _IDX_BYTES[file] or digest != _IDX_SHA256[name].get(file, digest):
+        return b"", f"{len(content)} bytes with sha256 {digest[:12]}"
+    # What no digest pins is looked into.
+    images = "images" in file
+    if int.from_bytes(content[:4]) != (_IDX_IMAGES if images else _IDX_LABELS):
+        return b"", "no IDX file"
+    classes = DATASETS[name][1]
+    if not images and max(content[8:]) >= classes:
+        return b"", f"the label {max(content[8:])}, where the classes are 0 to {classes - 1}"
+    return content, ""
 
 
 def _write_aside(path: Path, content: bytes) -> None:

@@ -4,6 +4,9 @@ The parent keeps the order and hands out only what is ready, one task a worker t
 memory does not grow with the number of runs; workers write their results to the cache themselves.
 """
 
+from __future__ import annotations
+
+import hashlib
 import heapq
 import logging
 import math
@@ -14,11 +17,10 @@ import threading
 import traceback
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
-import dask
 import torch
-from distributed import Client, Future, LocalCluster, as_completed, get_worker
 from tqdm import tqdm
 
 from .errors import UserError
@@ -27,6 +29,12 @@ from .shapes import LayerShape, layer_shapes
 from .stages import PERSISTENT
 from .tasks import Done, Task, best_device, perform
 from .train_dojo import actual_precision
+
+if TYPE_CHECKING:  # Dask is imported where it is needed: what is there already is loaded without it
+    from distributed import Client, Future, LocalCluster
+
+ADDRESS = "DASK_SCHEDULER_ADDRESS"
+"""Variable of the environment that names a running scheduler."""
 
 ATTEMPTS = 3
 """How often a task may fail, or its worker die, before it is recorded as failed."""
@@ -43,7 +51,9 @@ def execute(tasks: list[Task], workers: int | None = None, scheduler: str | None
         return
     ahead = _Queue(tasks)
     cost = {task.key: _cost(task) for task in tasks}
-    with _client(min(workers or _default_workers(), len(tasks)), scheduler) as client:
+    with _caller_as_it_was(), _client(min(workers or _default_workers(), len(tasks)), scheduler) as client:
+        from distributed import as_completed
+
         call, running = uuid.uuid4().hex[:8], as_completed(loop=client.loop)
         with tqdm(total=sum(cost.values()), bar_format=BAR) as bar:
             while ahead or running.count():
@@ -53,7 +63,7 @@ def execute(tasks: list[Task], workers: int | None = None, scheduler: str | None
                         break
                     task = ahead.pop()
                     # The key names the output too: two calls with unlike folders share no future.
-                    key = f"{task.key}-{task.networks}-{call}"
+                    key = f"{task.key}-{_digest(task.networks)}-{call}"
                     running.add(client.submit(_attempt, task, key=key, retries=ATTEMPTS - 1))
                 future = next(running)
                 done = _outcome(future)
@@ -123,6 +133,8 @@ def _attempt(task: Task) -> Done:
 
 def _worker_number() -> int:
     """This worker's number, which chooses its GPU where there are several."""
+    from distributed import get_worker
+
     name = str(get_worker().name)
     return int(name) if name.isdigit() else 0
 
@@ -175,29 +187,88 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _digest(text: object) -> str:
+    """A short name for something long."""
+    return hashlib.sha256(str(text).encode()).hexdigest()[:8]
+
+
+LOUD = ("distributed", "distributed.client")
+"""Dask's loggers that have a level of their own. What goes wrong is told by the tasks; Dask's own lines are
+about connections that it closes."""
+
+
+@contextmanager
+def _caller_as_it_was() -> Iterator[None]:
+    """Put back what Dask changes of this process: its environment and log levels."""
+    levels = {name: logging.getLogger(name).level for name in LOUD}
+    environment = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+        for key in os.environ.keys() - environment.keys():
+            del os.environ[key]
+        os.environ.update(environment)
+
+
 @contextmanager
 def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
     """A client of the running scheduler, or of workers of our own that end with the block."""
-    # What goes wrong is told by the tasks; Dask's own lines are about connections it closes.
-    for name in ("distributed", "distributed.client"):  # the second has a level of its own
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    if scheduler:
+    with ExitStack() as stack:
         try:
-            client = Client(scheduler, timeout=10, set_as_default=False)
-        except (OSError, TimeoutError, ValueError) as error:
+            from distributed import Client
+
+            for name in LOUD:
+                logging.getLogger(name).setLevel(logging.CRITICAL)
+            if scheduler:
+                client = stack.enter_context(Client(scheduler, timeout=10, set_as_default=False))
+            else:
+                cluster = stack.enter_context(_own_workers(workers))
+                client = Client(cluster, set_as_default=False)
+                stack.callback(client.close)
+                # All results are on disk, and after Ctrl-C a worker deep in a product would not listen.
+                stack.callback(_kill, cluster)
+        except Exception as error:  # as many kinds as Dask has settings
+            raise UserError(_no_workers(scheduler, error)) from None
+        try:
+            yield client
+        except OSError as error:
+            if not scheduler:
+                raise
             raise UserError(
-                f"--scheduler {scheduler}: expected the address of a running Dask scheduler ({error}); "
-                "start one (dask scheduler) or leave the option out"
+                f"{_name_of(scheduler)}: lost it ({error}); start it again and repeat the command: what is "
+                "finished is kept"
             ) from None
-        with client:
-            try:
-                yield client
-            except OSError as error:
-                raise UserError(
-                    f"--scheduler {scheduler}: lost it ({error}); start it again and repeat the command: "
-                    "what is finished is kept"
-                ) from None
-        return
+
+
+def _name_of(scheduler: str) -> str:
+    """Where a scheduler's address was given."""
+    is_variable = scheduler == os.environ.get(ADDRESS)
+    return f"{ADDRESS}={scheduler}" if is_variable else f"--scheduler {scheduler}"
+
+
+def _no_workers(scheduler: str | None, error: Exception) -> str:
+    """What to say where Dask cannot be started, or a running one not be found."""
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    if not scheduler:
+        return (
+            f"Dask: expected to start workers, found {reason}; look at the environment's DASK_… variables "
+            "and at Dask's configuration files"
+        )
+    remedy = "unset it" if _name_of(scheduler).startswith(ADDRESS) else "leave the option out"
+    return (
+        f"{_name_of(scheduler)}: expected the address of a running Dask scheduler ({reason}); start one "
+        f"(dask scheduler) or {remedy}"
+    )
+
+
+@contextmanager
+def _own_workers(workers: int) -> Iterator[LocalCluster]:
+    """A scheduler and workers on this machine."""
+    import dask
+    from distributed import LocalCluster
+
     settings = {
         # Dask's own choices for data frames: they make the allocator give memory back at every step.
         "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
@@ -205,34 +276,28 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
         "distributed.comm.timeouts.connect": "60s",
     }
     with dask.config.set(settings), _script_hidden():
-        cluster = LocalCluster(
+        yield LocalCluster(
             n_workers=workers, threads_per_worker=1, memory_limit=0, dashboard_address=":0",
             # A free port and no page on it; with None, Dask takes port 8787 and warns if that is taken.
             scheduler_kwargs={"dashboard": False},
             silence_logs=logging.CRITICAL,
         )  # fmt: skip
-        client = Client(cluster, set_as_default=False)
-        try:
-            yield client
-        finally:
-            # All results are on disk, and after Ctrl-C a worker deep in a product would not listen.
-            _kill(cluster)
-            client.close()
 
 
 @contextmanager
 def _script_hidden() -> Iterator[None]:
-    """Workers are new interpreters, which first run the script that they were started from.
+    """Workers are new interpreters, which first run the script or module that they were started from.
 
     One that calls run_experiment without a guard would start workers in every worker.
     """
     main = sys.modules["__main__"].__dict__
-    path = main.pop("__file__", None)
+    hidden = {name: main[name] for name in ("__file__", "__spec__") if main.get(name) is not None}
+    main.pop("__file__", None)
+    main["__spec__"] = None
     try:
         yield
     finally:
-        if path is not None:
-            main["__file__"] = path
+        main.update(hidden)
 
 
 def _kill(cluster: LocalCluster) -> None:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from .config import Sentence
 from .config_checks import cross_mistakes
 from .config_errors import nearest, path_text, short, validation_mistakes
-from .config_file import FULL, outline_mistakes, read_json
+from .config_file import FULL, key_mistakes, outline_mistakes, read_json
 from .config_parts import whole
 from .errors import UserError
 from .overrides import Overrides, literal
@@ -41,18 +41,19 @@ def load_config(
     """
     path, profile = Path(path), profile or FULL
     raw = read_json(path)
-    mistakes = outline_mistakes(raw)
+    mistakes, raw = key_mistakes(raw)
+    outline = outline_mistakes(raw)
     profiles = raw.get("profiles", {})
-    if not mistakes and profile != FULL and profile not in profiles:
-        mistakes.append(f"profiles: unknown profile {profile!r}" + nearest(profile, [FULL, *profiles]))
-    if mistakes:
-        raise UserError(*(f"{path}: {line}" for line in mistakes))
+    if not outline and profile != FULL and profile not in profiles:
+        outline.append(f"profiles: unknown profile {profile!r}" + nearest(profile, [FULL, *profiles]))
+    if outline:
+        raise UserError(*(f"{path}: {line}" for line in mistakes + outline))
     drafts = [_draft(path, raw, profile, overrides), *(_draft(path, raw, name) for name in profiles)]
     runs = list(drafts[0].runs())
     for draft in drafts[1:]:
         for _ in draft.runs():
             pass
-    lines = dict.fromkeys(line for draft in drafts for line in draft.mistakes)
+    lines = dict.fromkeys(mistakes + [line for draft in drafts for line in draft.mistakes])
     if lines:
         raise UserError(*(line if line.startswith("--set") else f"{path}: {line}" for line in lines))
     return ExperimentConfig(path.stem, profile, list(raw.get("sweep", {})), runs)
@@ -80,7 +81,8 @@ def _variants_of(path: Path, profile: str) -> list[Run]:
     Raises UserError where the file has mistakes, or not this profile.
     """
     raw = read_json(path)
-    mistakes = outline_mistakes(raw)
+    mistakes, raw = key_mistakes(raw)
+    mistakes += outline_mistakes(raw)
     if not mistakes and profile != FULL and profile not in raw.get("profiles", {}):
         mistakes = [f"profiles: expected the profile {profile!r}, which a teacher inherits, found none"]
     if not mistakes:

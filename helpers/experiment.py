@@ -9,32 +9,19 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from tqdm import tqdm
-
-from .config import Sentence
-from .config_file import FULL
+from .collecting import check_owner, collect, is_good, log_path, source_of, standing_runs
 from .data import provide_files
-from .engine import execute
+from .engine import ADDRESS, execute
 from .errors import UserError
 from .expansion import ExperimentConfig, load_config
-from .logger import Log, Record, locked, read_log, write_log
+from .files import ROOT, check_folder, check_name, remove_drafts, user_path
+from .logger import Log, Record, read_log
 from .masked_body_builder import MaskedBodyBuilder
-from .planning import ROOT, Plan, describe, make_plan
-from .sentence import stage_hashes
-from .stages import PERSISTENT
-from .tasks import (
-    Task,
-    best_device,
-    cached_record,
-    check_folder,
-    forget,
-    numerics,
-    record_path,
-    remove_drafts,
-    restore,
-)
+from .planning import describe, make_plan
+from .restoring import all_records, task_of
+from .tasks import best_device, forget, numerics, record_path, restore
+from .terminal import say
 from .utils import Results, tables
 
 
@@ -60,16 +47,21 @@ def run_experiment(
     for name, number in (("workers", workers), ("threads_per_run", threads_per_run)):
         if number is not None and number < 1:
             raise UserError(f"{name}: expected a whole number from 1, found {number}")
-    out = Path(out).absolute() if out is not None else ROOT  # workers may stand in another folder
+    config = user_path(config)
+    out = user_path(out).absolute() if out is not None else ROOT  # workers may stand in another folder
     experiment = load_config(config, profile, overrides)
     path = log_path(out, experiment.name, experiment.profile)
     networks = out / "networks"
     check_folder(path.parent)
     check_folder(networks)
+    check_name(path.parent, path.name, config)
     # With --force too: a damaged log is told now, not when everything has been computed.
     known = read_log(path)
+    runs = describe(experiment)
+    standing = standing_runs(config, profile, out) if overrides else runs | source_of(config, out)
+    check_owner(path, known, standing, config, out)
     if not force:
-        own = {key: record for key, record in known.records.items() if _is_good(record)}
+        own = {key: record for key, record in known.records.items() if is_good(record)}
         known.records |= _records_of_teachers(experiment, out) | own
     plan = make_plan(experiment, Log() if force else known, networks, threads_per_run, not force)
     if plan.tasks:
@@ -87,10 +79,10 @@ def run_experiment(
     said: set[str] = set()
     trained = 0
     try:
-        for done in execute(plan.tasks, workers, scheduler or os.environ.get("DASK_SCHEDULER_ADDRESS")):
+        for done in execute(plan.tasks, workers, scheduler or os.environ.get(ADDRESS)):
             for message in done.messages:
                 if message not in said:  # what holds for the whole machine, every task says
-                    tqdm.write(message)
+                    say(message)
                 said.add(message)
             if not all(record_path(networks, key).exists() for key in done.recorded):
                 failed[done.key] = (
@@ -103,16 +95,16 @@ def run_experiment(
                 wrong_input += [done.error] if done.is_input else []
     finally:
         # Also after Ctrl-C or an error: what is finished goes into the log.
-        log = collect(path, describe(experiment), plan, networks, failed)
+        log = collect(path, runs, standing, bool(overrides), plan, networks, failed)
     if wrong_input:
         raise UserError(*dict.fromkeys(wrong_input))
     found = tables(log, path)
     found.failed = failed
     found.computed = sum(any(key in plan.missing for key in run.hashes) for run in experiment.runs)
     found.loaded, found.trained = len(experiment.runs) - found.computed, trained
-    print(found, flush=True)
+    say(repr(found))
     for key, error in failed.items():
-        print(f"failed: {key}: {_last_error(error)} (traceback: Results.failed[{key!r}])", flush=True)
+        say(f"failed: {key}: {_last_error(error)} (traceback: Results.failed[{key!r}])")
     return found
 
 
@@ -128,7 +120,7 @@ def _records_of_teachers(experiment: ExperimentConfig, out: Path) -> dict[str, R
         try:
             records |= read_log(log_path(out, name, experiment.profile)).records
         except UserError as error:
-            tqdm.write("\n".join(error.lines))
+            say("\n".join(error.lines))
     return records
 
 
@@ -140,107 +132,26 @@ def _last_error(text: str) -> str:
     )
 
 
-def log_path(out: Path, name: str, profile: str) -> Path:
-    """Where an experiment's log is."""
-    return out / "logs" / ("" if profile == FULL else profile) / f"{name}.hdf5"
-
-
-def collect(path: Path, runs: dict[str, Any], plan: Plan, networks: Path, failed: dict[str, str]) -> Log:
-    """Bring new records from the cache into the log, and return what the log holds now.
-
-    `runs` is what `describe` says of the config. The log is written once, and only if it changes.
-    """
-    found = dict(plan.records)
-    for task in plan.tasks:
-        for key in task.wanted:
-            record = cached_record(networks, key, tqdm.write)
-            if record is not None:
-                found[key] = record
-            elif task.key in failed:
-                found[key] = Record({"status": "failed", "traceback": failed[task.key]})
-    mine = {key for run in runs["runs"] for key, *_ in run["steps"]}
-    with locked(path):
-        log = read_log(path)
-        new = {
-            key: record
-            for key, record in found.items()
-            if key in mine
-            and (key in plan.missing or key not in log.records)
-            # What is found stays found, whatever fails later.
-            and not (record.row["status"] == "failed" and _is_good(log.records.get(key)))
-        }
-        if new or log.runs != runs:
-            log = Log(log.records | new, runs)
-            write_log(path, log)
-    return log
-
-
-def _is_good(record: Record | None) -> bool:
-    """Whether there is a record, and not one of a failure."""
-    return record is not None and record.row["status"] != "failed"
-
-
 def load_network(run: str, out: str | Path | None = None) -> MaskedBodyBuilder:
     """The network that a run or a stage left behind, by its hash, ready to use and in evaluation mode.
 
     Computed again, from the latest weights that the cache holds, where it has to be.
     Raises UserError where no log knows the hash.
     """
-    out = Path(out) if out is not None else ROOT
+    out = user_path(out) if out is not None else ROOT
     networks = out / "networks"
     check_folder(networks)
-    records, damaged = _all_records(out / "logs")
+    records, damaged = all_records(out / "logs")
     if run not in records:
         raise UserError(
-            *damaged, f"{run}: expected a run's hash that a log under {out / 'logs'} knows, found none"
+            *damaged,
+            f"{run}: expected a run's hash that a log under {out / 'logs'} knows, found none; where its "
+            "experiment ran with --out, name that folder with out=",
         )
-    task = _task_of(records, run, networks)
+    task = task_of(records, run, networks)
     with numerics(task.threads):
-        state = restore(task, len(task.stages), tqdm.write, best_device())
+        state = restore(task, len(task.stages), say, best_device())
     return state.network.eval()
-
-
-def _all_records(logs: Path) -> tuple[dict[str, Record], list[str]]:
-    """Every record of every log, those of failures left out, and what is wrong with damaged logs."""
-    records: dict[str, Record] = {}
-    damaged: list[str] = []
-    for path in sorted(logs.rglob("*.hdf5")):
-        try:
-            found = read_log(path).records
-        except UserError as error:
-            damaged += error.lines
-            continue
-        records |= {key: record for key, record in found.items() if record.config}
-    return records, damaged
-
-
-def _task_of(records: dict[str, Record], run: str, networks: Path) -> Task:
-    """A record's whole sentence as a task, its teachers' too, and what is known of the weights on its way.
-
-    A teacher that neither a log nor the cache knows is left out: it may not be needed.
-    Raises UserError where this version of the verbs gives it another hash.
-    """
-    words = records[run].config
-    sentence = Sentence.model_validate({key: words[key] for key in ("data", "net", "stages")})
-    hashes = next(stage_hashes(sentence.data, sentence.net, [words["seed"]], sentence.stages))
-    if hashes[-1] != run:
-        raise UserError(f"{run}: recorded by other versions of the verbs; run its experiment again")
-    expected = {
-        key: records[key].row
-        for key, stage in zip(hashes, sentence.stages, strict=True)
-        if stage.type in PERSISTENT and key in records
-    }
-    teachers = {}
-    for key in (key for stage in sentence.stages for key in getattr(stage, "teacher", None) or ()):
-        # A teacher need be no run of any experiment: then only the cache knows it.
-        record = records.get(key) or cached_record(networks, key, tqdm.write)
-        if record is not None:
-            teachers[key] = _task_of(records | {key: record}, key, networks)
-    return Task(
-        sentence.data, sentence.net, words["seed"], sentence.stages, hashes, 0, frozenset(), networks,
-        teachers=teachers, expected=expected,
-        threads=records[run].provenance.get("threads", 1),
-    )  # fmt: skip
 
 
 def _at_least_one(text: str) -> int:
@@ -250,12 +161,21 @@ def _at_least_one(text: str) -> int:
     return int(text)
 
 
+def _config_among(overrides: list[str]) -> str | None:
+    """The config that stands behind --set, taken out of what --set has swallowed."""
+    files = [text for text in overrides if "=" not in text or text.endswith(".json")]
+    if not files:
+        return None
+    overrides.remove(files[-1])
+    return files[-1]
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command line. Exit code 2 on bad input, 1 where a task failed."""
     parser = argparse.ArgumentParser(
         "python -m helpers.experiment", description="Run an experiment, or load it."
     )
-    parser.add_argument("config", help="a file such as configs/mlp_oneshot.json")
+    parser.add_argument("config", nargs="?", help="a file such as configs/mlp_oneshot.json")
     parser.add_argument(
         "--profile", help="a profile of the config, such as quick; default: the config as it stands"
     )
@@ -277,16 +197,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--force", action="store_true", help="compute every result again")
     options = parser.parse_args(arguments)
     overrides = [text for group in options.set for text in group]
+    config = options.config or _config_among(overrides)
+    if config is None:
+        parser.error("expected a config file, such as configs/mlp_oneshot.json")
     try:
         found = run_experiment(
-            options.config, options.profile, overrides, options.out, options.workers,
+            config, options.profile, overrides, options.out, options.workers,
             options.scheduler, options.threads_per_run, options.force,
         )  # fmt: skip
     except UserError as error:
-        print(*error.lines, sep="\n", file=sys.stderr)
+        say("\n".join(error.lines), sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; what is finished is kept, the same command goes on from there", file=sys.stderr)
+        say("stopped; what is finished is kept, the same command goes on from there", sys.stderr)
         return 130
     return 1 if found.failed else 0
 

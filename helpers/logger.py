@@ -1,12 +1,7 @@
 """Logger: records in, one HDF5 file an experiment out; whole or not at all."""
 
-import fcntl
 import io
 import json
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,12 +10,14 @@ import h5py
 import numpy as np
 
 from .errors import UserError
+from .files import atomic, read_whole
 
-FORMAT = "prune-playground log 1"
-"""Stands in every log; another text means another format or a foreign file."""
+FAMILY = "prune-playground log "
+FORMAT = FAMILY + "1"
+"""Stands in every log; another number means another format, another text a foreign file."""
 
-DRAFT = ".draft-"
-"""How the names of files begin that are still being written."""
+LAYOUT = ("v110", "v110")
+"""The oldest HDF5 that every admitted h5py reads, whichever writes: a log outlives its writer's version."""
 
 CURVE_COLUMNS = (
     "step", "epoch", "lr", "train_loss", "train_accuracy",
@@ -54,22 +51,37 @@ class Log:
 
 def read_log(path: Path) -> Log:
     """Everything in a log; empty where there is none. Raises UserError where the file is no intact log."""
-    if not path.exists():
-        return Log()
     try:
-        with h5py.File(path, "r") as file:
-            if file.attrs.get("format") != FORMAT:
-                raise UserError(
-                    f"{path}: expected a log ({FORMAT!r}), found a foreign HDF5 file; move it elsewhere"
-                )
-            return _read(file)
-    except PermissionError as error:
+        # From memory: HDF5 itself refuses files that a program left open when it died, or cannot lock.
+        content = io.BytesIO(read_whole(path))
+    except FileNotFoundError:
+        return Log()
+    except OSError as error:
         raise UserError(f"{path}: expected a log that may be read, found: {error.strerror}") from None
+    try:
+        with h5py.File(content, "r") as file:
+            found = file.attrs.get("format")
+            if found != FORMAT:
+                raise UserError(f"{path}: expected a log ({FORMAT!r}), found {_foreign(found)}")
+            return _read(file)
     except (OSError, RuntimeError, KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
+        reason = str(error).strip("'\"")
+        if "version number" in reason:
+            raise UserError(
+                f"{path}: expected a log that HDF5 {h5py.version.hdf5_version} reads, found a newer format "
+                f"({reason}); install a newer h5py than {h5py.__version__}"
+            ) from None
         raise UserError(
-            f"{path}: expected a log, found a damaged file ({error}); restore it (git) or delete it, "
-            "and what networks/ still holds is loaded from there, the rest computed again"
+            f"{path}: expected a log, found a damaged file ({reason}); restore it (git), or move it "
+            "elsewhere and what networks/ still holds is loaded from there, the rest computed again"
         ) from None
+
+
+def _foreign(name: object) -> str:
+    """What to say of an HDF5 file with another name of its format."""
+    if isinstance(name, str) and name.startswith(FAMILY):
+        return f"one of another version of this playground ({name!r}); read it with that version"
+    return "a foreign HDF5 file; move it elsewhere"
 
 
 def _read(file: h5py.File) -> Log:
@@ -95,7 +107,7 @@ def write_log(path: Path, log: Log) -> None:
     """Write beside the log and move in: whoever is killed at any moment leaves the old file or the new."""
     # By way of memory: HDF5 tells of a full disk in many ways, and some of them leave the file open.
     memory = io.BytesIO()
-    with h5py.File(memory, "w", libver="latest") as file:
+    with h5py.File(memory, "w", libver=LAYOUT) as file:
         file.attrs["format"] = FORMAT
         records = list(log.records.values())
         _put_texts(file, "runs", [json.dumps(log.runs)])
@@ -165,41 +177,3 @@ def read_record(path: Path) -> Record:
             if name:
                 getattr(record, group)[name] = parts[key]
     return record
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A place beside `path` to write to, moved in when the block ends well and removed when it does not.
-
-    Raises UserError where the folder cannot be written.
-    """
-    draft = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f"{DRAFT}{path.name}.", dir=path.parent)
-        os.close(handle)
-        draft = Path(name)
-        draft.chmod(0o644)
-        yield draft
-        os.replace(draft, path)
-    except OSError as error:
-        # Of the folder, so that a hundred files that meet the same full disk are one line.
-        raise UserError(
-            f"{path.parent}: could not be written to ({error.strerror or error}); free some space or choose "
-            "another folder with --out; nothing that was there is lost"
-        ) from None
-    finally:
-        if draft is not None:
-            draft.unlink(missing_ok=True)
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """One writer at a time: others wait, until the block ends or the process dies.
-
-    Where nothing can be written, nothing needs a lock, and the block runs without.
-    """
-    with ExitStack() as stack:
-        with suppress(OSError):
-            fcntl.flock(stack.enter_context(open(path.parent / f".{path.name}.lock", "w")), fcntl.LOCK_EX)
-        yield

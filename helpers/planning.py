@@ -1,22 +1,19 @@
 """What an experiment has already found, and the tasks that compute the rest."""
 
-import subprocess
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from .config import RewindStep, TrainStage, Verb
 from .expansion import ExperimentConfig
+from .files import ROOT
 from .logger import Log, Record
+from .provenance import code_version
 from .sentence import Run, Step
 from .shapes import layer_shapes
 from .stages import PERSISTENT
-from .tasks import Task, cached_record
-
-ROOT = Path(__file__).resolve().parent.parent
-"""The repository: where logs/, networks/ and figures/ are unless --out says otherwise."""
+from .tasks import Task, cached_record, recorded_threads
+from .terminal import say
 
 
 @dataclass
@@ -40,11 +37,11 @@ def make_plan(
     keys: dict[str, Task] = {}
     stages: dict[tuple[int, int], tuple[list[Step], list[Verb]]] = {}
     nothing: dict[str, dict[str, Any]] = {}
-    provenance = _commit() | {"experiment": experiment.name, "profile": experiment.profile}
+    provenance = code_version(ROOT) | {"experiment": experiment.name, "profile": experiment.profile}
 
     def finished(key: str) -> bool:
         if key not in plan.records and f"{key}.npz" in kept:
-            record = cached_record(networks, key, tqdm.write)
+            record = cached_record(networks, key, say)
             if record is not None:
                 plan.records[key] = record
             else:
@@ -85,9 +82,9 @@ def make_plan(
             keys[key] = Task(
                 run.data, run.net, run.seed, words, run.hashes[:end], start,
                 frozenset(wanted - plan.missing), networks, tuple(need for need in needs if need in keys),
-                _teacher_tasks(run, end, networks, threads),
+                _teacher_tasks(run, end, networks, threads, plan.records),
                 {key: plan.records[key].row} if again and key in plan.records else nothing, provenance,
-                threads,
+                threads, recorded_threads(plan.records, run.hashes[:end]) or nothing,
             )  # fmt: skip
             plan.missing |= wanted
 
@@ -116,7 +113,9 @@ def _until_weights(run: Run) -> Run:
     return replace(run, steps=run.steps[:end], hashes=run.hashes[:end])
 
 
-def _teacher_tasks(run: Run, end: int, networks: Path, threads: int) -> dict[str, Task]:
+def _teacher_tasks(
+    run: Run, end: int, networks: Path, threads: int, records: dict[str, Record]
+) -> dict[str, Task]:
     """The teachers of a run's first stages as sentences to restore, by hash."""
     found = {}
     # All of them: a stage may be repeated for its weights, or for a rewind.
@@ -125,7 +124,8 @@ def _teacher_tasks(run: Run, end: int, networks: Path, threads: int) -> dict[str
         words, last = [step.stage for step in theirs.steps], len(theirs.steps)
         found[key] = Task(
             theirs.data, theirs.net, theirs.seed, words, theirs.hashes, last, frozenset(), networks,
-            teachers=_teacher_tasks(theirs, last, networks, threads), threads=threads,
+            teachers=_teacher_tasks(theirs, last, networks, threads, records), threads=threads,
+            recorded_threads=recorded_threads(records, theirs.hashes),
         )  # fmt: skip
     return found
 
@@ -177,17 +177,3 @@ def describe(experiment: ExperimentConfig) -> dict[str, Any]:
             for run in experiment.runs
         ],
     }
-
-
-def _commit() -> dict[str, Any]:
-    """The code's commit, and whether files differ from it."""
-
-    def git(*words: str) -> str:
-        try:
-            return subprocess.run(
-                ["git", *words], cwd=ROOT, capture_output=True, text=True, check=True
-            ).stdout.strip()
-        except (OSError, subprocess.CalledProcessError):
-            return ""
-
-    return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", "helpers"))}

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.style import context as style_context
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from scipy.stats import t
 
@@ -49,7 +50,8 @@ STYLE = {
     "figure.constrained_layout.use": True,
     "figure.dpi": 90,  # in the notebook, which would grow too large for a browser
 }
-styled = plt.rc_context(STYLE)
+styled = style_context(["default", STYLE])
+"""Decorates what draws: the same figure, whatever the user's own matplotlibrc says."""
 
 
 def mean_interval(frame: pd.DataFrame, by: str | list[str], value: str) -> pd.DataFrame:
@@ -68,6 +70,7 @@ def mean_interval(frame: pd.DataFrame, by: str | list[str], value: str) -> pd.Da
     return table
 
 
+@styled
 def save_figure(fig: Figure, name: str, folder: str | Path) -> Path:
     """Writes folder/name.png (200 dpi) and name.pdf, the same bytes for the same figure; returns the former.
 

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import subprocess
 import time
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -50,3 +51,25 @@ def machine() -> str:
 def _utc(seconds: float) -> str:
     """A time as ISO 8601, UTC."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def code_version(root: Path) -> dict[str, Any]:
+    """The commit of the repository that `root` is, and whether its helpers differ from it.
+
+    Without git, or in a copy that is no repository of its own, the commit is "" and `dirty` None.
+    """
+    # A hook of git's has its own repository in the environment.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+
+    def git(*words: str) -> str | None:
+        call = ["git", "-C", str(root), *words]
+        try:
+            done = subprocess.run(call, capture_output=True, check=True, env=environment)
+            return os.fsdecode(done.stdout).strip()
+        except (OSError, subprocess.CalledProcessError):
+            return None
+
+    top = git("rev-parse", "--show-toplevel")
+    commit = git("rev-parse", "HEAD") if top and Path(top).resolve() == root.resolve() else None
+    changes = git("status", "--porcelain", "--", "helpers") if commit else None
+    return {"commit": commit or "", "dirty": None if changes is None else bool(changes)}

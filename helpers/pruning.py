@@ -14,7 +14,7 @@ from .criteria import CRITERIA, NEEDS_DATA, Scene
 from .data import Split
 from .errors import UserError
 from .masked_body_builder import LayerMask, MaskedBodyBuilder
-from .shapes import prunable_names
+from .prune_bounds import prune_amounts
 
 
 @dataclass(frozen=True)
@@ -107,18 +107,10 @@ def _scores(
 
 def prune_groups(network: MaskedBodyBuilder, words: PruneWords) -> list[Group]:
     """Layers that are ranked together, and how many go. Raises UserError where too many are gone."""
-    names, logits = prunable_names(network.net, words.kind)
-    overrides = {} if words.layers == "all" else dict(words.layers)
-    if words.layers == "all" or logits in overrides:
-        names.append(logits)
-    default = PruneAmount(sparsity=words.sparsity, rate=words.rate)
-    own = {name: amount for name, amount in overrides.items() if amount != PruneAmount()}
-    together = [name for name in names if name not in own]
-    groups = [together] if words.scope == "global" and together else [[name] for name in together]
-    pairs = [(group, default) for group in groups] + [([name], amount) for name, amount in own.items()]
-    # Ranked in the network's order, so that random draws do not depend on the order of a dict.
-    pairs.sort(key=lambda pair: names.index(pair[0][0]))
-    return [_group(network, words.kind, group, amount) for group, amount in pairs]
+    return [
+        _group(network, words.kind, list(names), amount)
+        for names, amount, _ in prune_amounts(network.net, words)
+    ]
 
 
 def _group(network: MaskedBodyBuilder, kind: str, names: list[str], amount: PruneAmount) -> Group:

@@ -13,11 +13,10 @@ import pandas as pd
 from .contrasts import context_table, contrast_table
 from .distillation import rate_table, students_table, threshold_table
 from .errors import UserError
-from .experiment import ROOT
 from .few_images import few_table, size_table
+from .files import ROOT, atomic
 from .hinton import hinton_table, small_table
 from .insights import EXPERIMENTS, insight_table
-from .logger import atomic
 from .recovery_plots import UNTRAINED
 from .recovery_report import filter_table, lenet_table, recovery_table, repair_comparison, verdict_table
 from .report import (

@@ -20,6 +20,9 @@ from .matrices import patches, rows
 BATCH = 500
 """Images at a time."""
 
+CONSTANT = 1e-10
+"""What varies less than this, as a share of its mean square, does so by rounding: it is a constant."""
+
 
 @dataclass
 class Moments:
@@ -112,8 +115,8 @@ def _scale_and_bias(
         zz, zy = zz + (z**2).sum(0), zy + (z * y).sum(0)
     mean_z, mean_y = mean_z / seen, mean_y / seen
     variance = zz / seen - mean_z**2
-    # A unit that no longer varies has no scale to find.
-    varies = variance > 1e-12 * (zz / seen).clamp(min=1e-30)
+    # A unit that no longer varies has no scale to find; its bias takes over what it had.
+    varies = variance > CONSTANT * (zz / seen).clamp(min=1e-30)
     scale = torch.where(varies, (zy / seen - mean_z * mean_y) / variance, 1.0)
     scale = torch.ones_like(mean_z) if fixed else scale
     return scale, mean_y - scale * mean_z
@@ -135,20 +138,25 @@ def _moments(layer: nn.Module, inputs: list[Tensor], targets: list[Tensor]) -> M
 def solve(moments: Moments, mask: Tensor, ridge: float) -> Tensor:
     """Per unit, the weights on its kept inputs that minimise the squared error plus penalty: [out, in].
 
-    `mask` [out, in], bool. Units with the same kept inputs share one factorisation. Raises UserError
-    where the equations are singular.
+    `mask` [out, in], bool. Units with the same kept inputs share one factorisation. An input that is
+    constant tells nothing that the bias does not: its weight is 0. Raises UserError where the equations
+    are singular.
     """
-    penalty = ridge * moments.gram.diagonal().mean() + torch.finfo(torch.float64).tiny
+    variance = moments.gram.diagonal()
+    penalty = ridge * variance.mean() + torch.finfo(torch.float64).tiny
+    varies = variance > CONSTANT * (variance + moments.inputs**2)
+    gram = moments.gram * varies * varies.unsqueeze(1)
+    cross = moments.cross * varies.unsqueeze(1)
     weight = torch.zeros(mask.shape, dtype=torch.float64, device=mask.device)
     supports, support_of = mask.unique(dim=0, return_inverse=True)
     for place, support in enumerate(supports):
         units, kept = (support_of == place).nonzero().flatten(), support.nonzero().flatten()
         # Twice by whole rows or columns: ten times as fast as a gather of single numbers.
-        system = moments.gram.index_select(0, kept).index_select(1, kept)
+        system = gram.index_select(0, kept).index_select(1, kept)
         system.diagonal().add_(penalty)
         factor, failed = torch.linalg.cholesky_ex(system)
         if failed:
             raise UserError("refit: some inputs tell nothing that others do not; ask for a larger ridge")
-        right = moments.cross.index_select(0, kept).index_select(1, units)
+        right = cross.index_select(0, kept).index_select(1, units)
         weight[units.view(-1, 1), kept] = torch.cholesky_solve(right, factor).T
     return weight

@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 
-from .experiment import ROOT
+from .files import ROOT
 from .plots import KINDS, dense_rows, mean_interval, prune_rows
 from .utils import Results
 

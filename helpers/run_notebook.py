@@ -10,14 +10,25 @@ import time
 from typing import Any
 
 import nbformat
+from ipykernel.kernelspec import get_kernel_dict
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from .config_file import FULL
-from .experiment import ROOT
-from .logger import atomic
+from .files import ROOT, atomic
+from .terminal import say
 
 NOTEBOOK = ROOT / "prune_playground.ipynb"
+
+
+class OwnInterpreter(KernelSpecManager):
+    """Runs every notebook with the interpreter that runs this, whatever kernels JUPYTER_PATH offers."""
+
+    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+        """The kernel of this interpreter, under any name."""
+        return KernelSpec(resource_dir="", **get_kernel_dict())
 
 
 class TalkingClient(NotebookClient):
@@ -26,14 +37,14 @@ class TalkingClient(NotebookClient):
     def output(self, outs: list, msg: dict, display_id: str, cell_index: int) -> Any:
         """Store an output as usual; printed text goes to the terminal as well."""
         if msg["msg_type"] == "stream":
-            print(msg["content"]["text"], end="", flush=True)
+            say(msg["content"]["text"], end="")
         return super().output(outs, msg, display_id, cell_index)
 
 
 def announce(cell: dict, cell_index: int) -> None:
     """Headings of the notebook, as the run comes to them."""
     if cell["cell_type"] == "markdown" and cell["source"].startswith("#"):
-        print(f"\n{cell['source'].splitlines()[0]}", flush=True)
+        say(f"\n{cell['source'].splitlines()[0]}")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,10 +53,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--profile", default="quick", help="quick: into figures/quick/; full: in place")
     profile = parser.parse_args(arguments).profile
     target = NOTEBOOK if profile == FULL else ROOT / "figures" / profile / NOTEBOOK.name
-    os.environ["PROFILE"] = profile
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     client = TalkingClient(
         notebook,
+        km=AsyncKernelManager(kernel_name="python3", kernel_spec_manager=OwnInterpreter()),
         timeout=None,
         record_timing=False,
         coalesce_streams=True,
@@ -55,15 +66,15 @@ def main(arguments: list[str] | None = None) -> int:
     )
     began = time.perf_counter()
     try:
-        client.execute()
+        client.execute(env=os.environ | {"PROFILE": profile})
     except CellExecutionError as error:
-        print(f"\n{error}", file=sys.stderr)
+        say(f"\n{error}", sys.stderr)
         return 1
     with atomic(target) as draft:
         nbformat.write(notebook, draft)
     folder = ROOT / "figures" / ("" if profile == FULL else profile)
-    print(f"\nDone in {time.perf_counter() - began:.0f} s. Notebook: {target.relative_to(ROOT)}", end="; ")
-    print(f"figures: {folder.relative_to(ROOT)}/")
+    said = f"\nDone in {time.perf_counter() - began:.0f} s. Notebook: {target.relative_to(ROOT)}"
+    say(f"{said}; figures: {folder.relative_to(ROOT)}/")
     return 0
 
 

@@ -1,7 +1,6 @@
 """One task of an experiment: from a kept state through some stages to records, in any process."""
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from .config_parts import DataConfig, NetConfig
 from .data import Dataset, load_dataset
 from .distill_dojo import TrainedNetwork, split_logits
 from .errors import UserError
-from .logger import DRAFT, Record, read_record, write_record
+from .logger import Record, read_record, write_record
 from .measures import measure
 from .provenance import provenance_of
 from .sentence import canonical
@@ -54,6 +53,9 @@ class Task:
     """Rows that a log already holds, of results that are computed again for their weights."""
     provenance: dict[str, Any] = field(default_factory=dict)
     threads: int = 1
+    """Of results that are computed for the first time."""
+    recorded_threads: dict[str, int] = field(default_factory=dict)
+    """Of results that are there already and computed again, by hash: their last bits depend on it."""
 
     @property
     def key(self) -> str:
@@ -117,16 +119,33 @@ def perform(task: Task, worker: int = 0) -> Done:
 
 @contextlib.contextmanager
 def numerics(threads: int) -> Iterator[None]:
-    """Threads and denormal numbers as every result has them: its last bits depend on both."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    """Torch as a worker has it, whatever the caller has set: a result's last bits depend on all of it."""
+    dtype, precision = torch.get_default_dtype(), torch.get_float32_matmul_precision()
+    flushes = not torch.full((1,), 2e-38, dtype=torch.float32, device="cpu").mul(0.25).any()
+    # Entered only where it is needed, since it costs every call of torch a little.
+    on_cpu = contextlib.nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
+    torch.set_default_dtype(torch.float32)
+    torch.set_float32_matmul_precision("highest")
     # Denormal numbers, which a converging Adam makes by the million, are 2.5 times as slow on CPUs.
     torch.set_flush_denormal(True)
+    try:
+        with with_threads(threads), on_cpu, torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+        torch.set_float32_matmul_precision(precision)
+        torch.set_flush_denormal(flushes)
+
+
+@contextlib.contextmanager
+def with_threads(number: int) -> Iterator[None]:
+    """So many threads in every product."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
     try:
         yield
     finally:
         torch.set_num_threads(before)
-        torch.set_flush_denormal(False)
 
 
 def restore(task: Task, until: int, say: Say, device: str) -> State:
@@ -215,20 +234,23 @@ def advance(task: Task, index: int, state: State, say: Say) -> None:
     """One stage: act, then measure, record and keep what is wanted."""
     stage, key, began = task.stages[index], task.hashes[index], time.time()
     state.partial = partial_path(task.networks, key)
-    act(state, stage)
-    while state.notes:
-        say(state.notes.pop(0))
-    if stage.type in PERSISTENT:
-        write_tensors(weights_path(task.networks, key), to_checkpoint(state) | {"result": key})
-    if key in task.expected:
-        say(_compare(key, measure(state)[0], task.expected[key]))
-    if key in task.wanted:
-        write_record(record_path(task.networks, key), _record(task, index, state, began))
+    threads = task.recorded_threads.get(key, task.threads)
+    with with_threads(threads):
+        act(state, stage)
+        while state.notes:
+            say(state.notes.pop(0))
+        if stage.type in PERSISTENT:
+            write_tensors(weights_path(task.networks, key), to_checkpoint(state) | {"result": key})
+        if key in task.expected:
+            say(_compare(key, measure(state)[0], task.expected[key]))
+        if key in task.wanted:
+            provenance = task.provenance | provenance_of(state, threads, began)
+            write_record(record_path(task.networks, key), _record(task, index, state, provenance))
     # Last, so that a kill just before loses no training.
     state.partial.unlink(missing_ok=True)
 
 
-def _record(task: Task, index: int, state: State, began: float) -> Record:
+def _record(task: Task, index: int, state: State, provenance: dict[str, Any]) -> Record:
     """What is to be known of a stage's result."""
     row, arrays = measure(state)
     curves = {name: np.asarray(values) for name, values in state.curves.items()}
@@ -238,7 +260,7 @@ def _record(task: Task, index: int, state: State, began: float) -> Record:
         "seed": task.seed,
         "stages": [canonical(part) for part in task.stages[: index + 1]],
     }
-    return Record(row, curves, arrays, words, task.provenance | provenance_of(state, task.threads, began))
+    return Record(row, curves, arrays, words, provenance)
 
 
 def _compare(key: str, row: dict[str, Any], expected: dict[str, Any]) -> str:
@@ -268,24 +290,10 @@ def cached_record(networks: Path, key: str, say: Say) -> Record | None:
         return None
 
 
-def check_folder(folder: Path, to_write: bool = False) -> None:
-    """Raises UserError where the folder cannot be made, is none or, if asked for, cannot be written to."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if to_write and not os.access(folder, os.W_OK):
-            raise OSError("it is read-only")
-    except OSError as error:
-        raise UserError(
-            f"{folder}: expected a folder to write to ({error}); choose another with --out"
-        ) from None
-
-
-def remove_drafts(folder: Path, older_than_s: float = 3600) -> None:
-    """Clear away what killed processes were writing; younger drafts may be another process's."""
-    for path in folder.glob(f"{DRAFT}*"):
-        with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > older_than_s:
-                path.unlink()
+def recorded_threads(records: dict[str, Record], hashes: list[str]) -> dict[str, int]:
+    """With how many threads these results were computed, by hash, as far as that is recorded."""
+    found = {key: records[key].provenance.get("threads") for key in hashes if key in records}
+    return {key: threads for key, threads in found.items() if threads}
 
 
 def forget(tasks: list[Task]) -> None:

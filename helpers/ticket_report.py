@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from .comparison import interval
-from .experiment import ROOT
+from .files import ROOT
 from .recovery_plots import arm_style
 from .recovery_report import points
 from .report import percent

@@ -1,5 +1,6 @@
 """Mini-helpers for the notebook: logs as pandas tables."""
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from .errors import UserError
+from .files import user_path
 from .logger import CURVE_COLUMNS, Log, Record, read_log
 
 RUN_COLUMNS = ["experiment", "arm", "seed", "run", "result", "stage", "stage_name", "type", "round", "status"]
@@ -54,22 +56,23 @@ class Results:
         mishaps = f", {diverged} diverged" if diverged else ""
         mishaps += f", {len(self.failed)} tasks failed" if self.failed else ""
         return (
-            f"{self.experiment} ({self.profile}): {self.loaded + self.computed} runs, {self.loaded} loaded, "
+            f"{self.experiment} ({self.profile}): {len(self.final())} runs, {self.loaded} loaded, "
             f"{self.computed} computed, {self.trained} train stages trained{mishaps} → {path}"
         )
 
 
 def load_log(path: str | Path) -> Results:
-    """The tables of a log: the runs of the last call that wrote it.
+    """The tables of a log: the runs of its config file, as that was when it last ran without overrides.
 
-    Raises UserError where the file is missing or damaged.
+    What has not been computed has the status `missing`. Raises UserError where the file is missing or
+    damaged.
     """
-    path = Path(path)
+    path = user_path(path)
     log = read_log(path)
     if not log.runs:
         raise UserError(f"{path}: expected a log, found nothing there; run the experiment first")
     found = tables(log, path)
-    found.loaded = len(log.runs["runs"])
+    found.loaded = int(found.final()["status"].ne("missing").sum())
     return found
 
 
@@ -81,7 +84,7 @@ def tables(log: Log, path: Path) -> Results:
     arrays: dict[str, dict[str, np.ndarray]] = {}
     for run in plan["runs"]:
         last = run["steps"][-1][0]
-        axes = {f"sweep.{axis}": run["axes"].get(axis) for axis in plan["axes"]}
+        axes = {f"sweep.{axis}": _cell(run["axes"].get(axis)) for axis in plan["axes"]}
         broken = None
         for index, (key, kind, name, round_) in enumerate(run["steps"]):
             record = log.records.get(key)
@@ -113,6 +116,22 @@ def tables(log: Log, path: Path) -> Results:
     )
 
 
+def _cell(value: Any) -> Any:
+    """An axis's value as a table can group by it: objects and lists become their canonical JSON text."""
+    if not isinstance(value, dict | list):
+        return value
+    return json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _canonical(value: Any) -> Any:
+    """Plain values in one form, as in the hashes: 1.0 is 1, and what is null is left out."""
+    if isinstance(value, dict):
+        return {key: _canonical(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _end_to_end(curves: list[tuple[str, int, int, dict[str, np.ndarray]]]) -> pd.DataFrame:
     """Curves (run, seed, stage, columns) as one table; thousands of them in a moment."""
     lengths = [len(columns["step"]) for *_, columns in curves]
@@ -127,7 +146,7 @@ def _end_to_end(curves: list[tuple[str, int, int, dict[str, np.ndarray]]]) -> pd
 
 
 def _status(record: Record | None) -> str | None:
-    """What keeps a run from going on after this record: diverged, failed, or nothing."""
+    """What keeps a run from going on after this record: missing, diverged, failed, or nothing."""
     if record is None:
-        return "failed"
+        return "missing"
     return None if record.row["status"] == "ok" else record.row["status"]

@@ -1,0 +1,127 @@
+"""How much earlier stages have pruned at least, as far as a config tells: a later one cannot ask for less."""
+
+from dataclasses import dataclass, field
+
+from .config import PruneAmount, PruneWords
+from .config_parts import NetConfig
+from .sentence import Loc
+from .shapes import WEIGHTED, LayerShape, prunable_names
+
+
+@dataclass(frozen=True)
+class Bound:
+    """So many of these layers' weights, units or filters, taken together, are pruned at least."""
+
+    names: frozenset[str]
+    count: int
+
+
+@dataclass
+class PruneBounds:
+    """What is known of the masks between two stages: counts per layer, and of layers ranked together."""
+
+    net: NetConfig
+    shapes: list[LayerShape]
+    bounds: dict[str, list[Bound]] = field(default_factory=dict)
+    """By kind: weight, unit or filter."""
+    is_compacted: bool = False
+    """Compaction takes what is dead as well, and a later stage may ask for less than that."""
+
+    def prune(self, words: PruneWords) -> list[tuple[Loc, str]]:
+        """Place and message where a prune stage or a ramp asks for less; else what it prunes is noted."""
+        mistakes: list[tuple[Loc, str]] = []
+        groups = prune_amounts(self.net, words)
+        asked = {
+            names: round(amount.sparsity * self._total(words.kind, names))
+            for names, amount, _ in groups
+            if amount.sparsity is not None
+        }
+        for bound in [] if self.is_compacted else self.bounds.get(words.kind, []):
+            touched = [names for names, *_ in groups if set(names) & bound.names]
+            together = tuple(name for names in touched for name in names)
+            if not bound.names <= set(together) or not set(touched) <= set(asked):
+                continue
+            least = self._least(words.kind, frozenset(together))
+            if sum(asked[names] for names in touched) < least:
+                place = next((loc for names, _, loc in groups if touched == [names]), ("sparsity",))
+                share = _share(least, self._total(words.kind, together))
+                found = next(amount.sparsity for names, amount, _ in groups if names == touched[0])
+                which = "" if len(together) == 1 else f" of {', '.join(together)} together"
+                text = f"expected at least {share}, which an earlier stage pruned{which}, found {found:g}"
+                mistakes.append((place, text))
+        if not mistakes:
+            for names, amount, _ in groups:
+                self._note(words, names, amount, asked.get(names))
+        return list(dict.fromkeys(mistakes))
+
+    def _note(
+        self, words: PruneWords, names: tuple[str, ...], amount: PruneAmount, count: int | None
+    ) -> None:
+        """What is pruned at least after a group of layers has been."""
+        least = self._least(words.kind, frozenset(names))
+        if count is None:
+            count = least + round((amount.rate or 0.0) * (self._total(words.kind, names) - least))
+        self._add(words.kind, names, max(count, least))
+        if words.kind != "weight":
+            if words.criterion == "shuffle":  # a unit that comes back brings all its weights
+                kept = [bound for bound in self.bounds.get("weight", []) if not bound.names & set(names)]
+                self.bounds["weight"] = kept
+            # A pruned unit takes its weights with it; those with the fewest are the least that may be gone.
+            weights = 0
+            for size, units in sorted(self._size(name) for name in names):
+                gone = min(units, count)
+                weights, count = weights + gone * size, count - gone
+            self._add("weight", names, weights)
+
+    def _add(self, kind: str, names: tuple[str, ...], count: int) -> None:
+        """Keep what is known of these layers; one that says less goes."""
+        found = Bound(frozenset(names), count)
+        others = [bound for bound in self.bounds.get(kind, []) if bound.names != found.names]
+        same = [bound.count for bound in self.bounds.get(kind, []) if bound.names == found.names]
+        self.bounds[kind] = [*others, Bound(found.names, max([count, *same]))]
+
+    def _least(self, kind: str, names: frozenset[str]) -> int:
+        """How many are pruned at least among these layers: the best of one bound with single layers."""
+        within = [bound for bound in self.bounds.get(kind, []) if bound.names <= names]
+        single = dict.fromkeys(names, 0)
+        single |= {next(iter(bound.names)): bound.count for bound in within if len(bound.names) == 1}
+        totals = [sum(single.values())]
+        for bound in within:
+            totals.append(bound.count + sum(single[name] for name in names - bound.names))
+        return max(totals)
+
+    def _total(self, kind: str, names: tuple[str, ...]) -> int:
+        """Weights, units or filters of these layers in the network that the config describes."""
+        sizes = [self._size(name) for name in names]
+        return sum(size * units if kind == "weight" else units for size, units in sizes)
+
+    def _size(self, name: str) -> tuple[int, int]:
+        """Weights of one unit or filter of a layer, and how many there are."""
+        shape = next(shape for shape in self.shapes if shape.name == name and shape.type in WEIGHTED)
+        units = shape.output_shape[0]
+        return (shape.params - units) // units, units
+
+
+def prune_amounts(net: NetConfig, words: PruneWords) -> list[tuple[tuple[str, ...], PruneAmount, Loc]]:
+    """Layers that a stage ranks together, how much of them goes, and where the stage says so."""
+    names, logits = prunable_names(net, words.kind)
+    overrides = {} if words.layers == "all" else dict(words.layers)
+    if words.layers == "all" or logits in overrides:
+        names.append(logits)
+    default = PruneAmount(sparsity=words.sparsity, rate=words.rate)
+    own = {name: amount for name, amount in overrides.items() if amount != PruneAmount()}
+    together = tuple(name for name in names if name not in own)
+    groups = [together] if words.scope == "global" and together else [(name,) for name in together]
+    found = [(group, default, ("sparsity",)) for group in groups]
+    found += [((name,), amount, ("layers", name, "sparsity")) for name, amount in own.items()]
+    # In the network's order, so that random draws do not depend on the order of a dict.
+    return sorted(found, key=lambda group: names.index(group[0][0]))
+
+
+def _share(count: int, total: int) -> str:
+    """The shortest share of `total` that comes to at least so many."""
+    for digits in range(1, 17):
+        text = f"{count / total:.{digits}g}"
+        if round(float(text) * total) >= count:
+            return text
+    return str(count / total)
