@@ -248,8 +248,10 @@ def _name_of(scheduler: str) -> str:
     return f"{ADDRESS}={scheduler}" if is_variable else f"--scheduler {scheduler}"
 
 
-def _no_workers(scheduler: str | None, error: Exception) -> str:
+def _no_workers(scheduler: str | None, error: BaseException) -> str:
     """What to say where Dask cannot be started, or a running one not be found."""
+    while error.__cause__ is not None:
+        error = error.__cause__
     reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     if not scheduler:
         return (

@@ -119,9 +119,9 @@ def prune_amounts(net: NetConfig, words: PruneWords) -> list[tuple[tuple[str, ..
 
 
 def _share(count: int, total: int) -> str:
-    """The shortest share of `total` that comes to at least so many."""
+    """The shortest share of `total` that comes to so many."""
     for digits in range(1, 17):
         text = f"{count / total:.{digits}g}"
-        if round(float(text) * total) >= count:
+        if round(float(text) * total) == count:
             return text
     return str(count / total)

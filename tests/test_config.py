@@ -101,6 +101,7 @@ def mistakes(path: Path, **how) -> tuple[str, ...]:
         ({"stages/0/name": "net"}, "stages[0].name", "'net' addresses another part of a config"),
         ({"stages/1/criterion": "magnitud"}, "stages[1].criterion", "did you mean 'magnitude'?"),
         ({"stages/1/sparsity": 1.5}, "stages[1].sparsity", "less than or equal to 1, found 1.5"),
+        ({"stages/1/sparsity": 50}, "stages[1].sparsity", "1, found 50; a share is meant, not percent"),
         ({"stages/1/sparsity": GONE}, "stages[1]", "expected one of 'sparsity' and 'rate', found neither"),
         ({"stages/1/rate": 0.5}, "stages[1]", "expected one of 'sparsity' and 'rate', found both"),
         ({"stages/1/kind": "filter"}, "stages[1].kind", "'filter' needs a conv2d layer"),
@@ -138,10 +139,32 @@ def test_a_mistake_is_told_in_one_line_with_file_field_and_hint(write, edits, fi
     assert hint in line
 
 
+def test_an_unknown_key_hides_no_other_mistake(write):
+    arms = {"one": {"stagse": BASE["stages"]}}
+    path = write({"sead": [3], "data/dataset": "mnsit", "net/activation": "rleu", "arms": arms})
+    lines = mistakes(path)
+    assert len(lines) == 4
+    for start in ("sead: unknown key; did you mean 'seeds'?", "data.dataset: ", "net.activation: "):
+        assert any(line.startswith(f"{path}: {start}") for line in lines)
+    assert any("arms.one.stagse: unknown key; did you mean 'stages'?" in line for line in lines)
+
+
+def test_a_key_that_is_nearly_right_counts_as_what_it_means(write):
+    """Its axis is no mistake too, and what stands inside is checked."""
+    path = write({"swep": {"s": [0.5, 50]}, "stages/1/sparsity": "$s"})
+    first, second = mistakes(path)
+    assert first == f"{path}: swep: unknown key; did you mean 'sweep'?"
+    assert second.startswith(f"{path}: sweep.s[1]: expected")
+
+
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
-        (b'{"data": {},}', "line 1, column 13: not valid JSON"),
+        (b'{"data": {},}', "not valid JSON: a comma before '}': remove it"),
+        (b'{"seeds": [0, 1, ]}', "not valid JSON: a comma before ']': remove it"),
+        (b'{"data": {} "net": {}}', "line 1, column 13: not valid JSON: Expecting ',' delimiter"),
+        (b'{"data": {}, // which\n "net": {}}', "a comment, which JSON does not have: put it into 'desc"),
+        (b"{'data': {}}", "a text in single quotes"),
         (b'{"net": {"init": 1, "init": 2}}', "'init' stands twice in one object"),
         (b'{"seeds": [NaN]}', "expected a number, found NaN"),
         (b'{"description": "\xff"}', "could not read it"),

@@ -22,11 +22,16 @@ BASE = {
     "stages": [],
 }
 CNN = {"net": {"layers": [CONV, FLATTEN, HIDDEN, LOGITS]}}
+TWO = {"net": {"layers": [FLATTEN, HIDDEN, HIDDEN, LOGITS]}}
 TRAIN = {"type": "train", "epochs": 2, "batch_size": 100}
 PRUNE = {"type": "prune", "kind": "weight", "sparsity": 0.5}
 UNIT, FILTER = PRUNE | {"kind": "unit"}, PRUNE | {"kind": "filter"}
 SHUFFLE = {"type": "prune", "kind": "weight", "criterion": "shuffle"}
 RAMP = {"kind": "weight", "sparsity": 0.5, "every": 10}
+NORM = {"type": "batch_norm"}
+NORMED = {"net": {"layers": [FLATTEN, HIDDEN, NORM, LOGITS]}}
+NORMED_CNN = {"net": {"layers": [CONV, NORM, FLATTEN, LOGITS]}}
+POOLED = {"net": {"layers": [CONV, {"type": "adaptive_avgpool"}, NORM, FLATTEN, LOGITS]}}
 REFIT, COMPACT = {"type": "refit", "samples": 3000}, {"type": "compact"}
 
 
@@ -94,6 +99,10 @@ MISTAKES = [
     ([PRUNE | {"samples": 0}], {}, "stages[0].samples", "expected greater than or equal to 1, found 0"),
     ([ramp(samples=3001)], {}, "stages[0].ramp.samples", "expected at most the 3000 training images"),
     ([TRAIN, REFIT | {"samples": 3001}], {}, "stages[1].samples", "at most the 3000 training images"),
+    # batch norm, as torch has it: more than one value per channel
+    ([TRAIN | {"batch_size": 1}], NORMED, "stages[0].batch_size", "expected at least 2 images a batch"),
+    ([TRAIN | {"batch_size": 2999}], NORMED, "stages[0].batch_size", "3000 images leave one"),
+    ([TRAIN | {"batch_size": 2999}], POOLED, "stages[0].batch_size", "3000 images leave one"),
     # ramps
     ([ramp(criterion="shuffle")], {}, "stages[0].ramp", "a ramp only ever prunes more"),
     ([ramp(every=46)], {}, "stages[0].ramp.every", "at most 45, or nothing is pruned in 60 steps"),
@@ -109,6 +118,22 @@ MISTAKES = [
     ([PRUNE, ramp(sparsity=0.4)], {}, "stages[1].ramp.sparsity", "expected at least 0.5"),
     ([ramp(), ramp(sparsity=0.4)], {}, "stages[1].ramp.sparsity", "expected at least 0.5"),
     ([ramp(), PRUNE | {"sparsity": 0.4}], {}, "stages[1].sparsity", "expected at least 0.5"),
+    # less than an earlier stage, whatever that was
+    ([PRUNE | {"scope": "global"}, PRUNE | {"scope": "global", "sparsity": 0.4}], TWO, "stages[1].sparsity",
+     "expected at least 0.5, which an earlier stage pruned of linear_1, linear_2 together, found 0.4"),
+    ([ramp(scope="global"), PRUNE | {"sparsity": 0.4}], TWO, "stages[1].sparsity", "expected at least 0.5"),
+    ([PRUNE | {"sparsity": None, "rate": 0.5}, PRUNE | {"sparsity": 0.4}], {}, "stages[1].sparsity",
+     "expected at least 0.5, which an earlier stage pruned, found 0.4"),
+    ([PRUNE, PRUNE | {"sparsity": None, "rate": 0.5}, PRUNE | {"sparsity": 0.7}], {}, "stages[2].sparsity",
+     "expected at least 0.75"),
+    ([PRUNE, PRUNE | {"scope": "global", "sparsity": 0.4}], TWO, "stages[1].sparsity", "at least 0.5"),
+    ([UNIT | {"scope": "global"}, UNIT | {"sparsity": 0.1}], TWO, "stages[1].sparsity",
+     "expected at least 0.5, which an earlier stage pruned of linear_1, linear_2 together, found 0.1"),
+    ([UNIT | {"sparsity": 0.9}, PRUNE | {"scope": "global"}], TWO, "stages[1].sparsity",
+     "together, found 0.5"),
+    ([PRUNE | {"layers": {"linear_1": {"sparsity": 0.8}}},
+      PRUNE | {"layers": {"linear_1": {"sparsity": 0.7}}}], {},
+     "stages[1].layers.linear_1.sparsity", "expected at least 0.8"),
     ([UNIT, ramp(sparsity=0.4)], {}, "stages[1].ramp.sparsity", "expected at least 0.5"),
     ([PRUNE, ramp(sparsity=0.9, layers={"linear_1": {"sparsity": 0.1}})], {},
      "stages[1].ramp.layers.linear_1.sparsity", "expected at least 0.5"),
@@ -162,6 +187,10 @@ def test_the_command_line_ends_with_code_2_and_one_line_a_mistake(
         ([TRAIN, UNIT, COMPACT, TRAIN, SHUFFLE], {}),
         ([TRAIN, UNIT, COMPACT, to("fresh"), TRAIN], {}),
         ([TRAIN, PRUNE, to(59), TRAIN], {}),
+        ([TRAIN | {"batch_size": 1}], NORMED_CNN),
+        ([TRAIN | {"batch_size": 2999}], NORMED_CNN),
+        ([TRAIN | {"batch_size": 2999, "epochs": None, "steps": 1}], NORMED),  # the single image is not met
+        ([TRAIN | {"batch_size": 1, "epochs": 0}], NORMED),
         ([TRAIN, PRUNE, to(60)], {}),
         ([TRAIN, to(0), TRAIN], {}),
         ([TRAIN, to(9), to("init"), TRAIN | {"epochs": None, "steps": 9}], {}),
@@ -171,7 +200,15 @@ def test_the_command_line_ends_with_code_2_and_one_line_a_mistake(
         ([ramp(every=45), ramp(sparsity=0.5)], {}),
         ([repeat(ramp(), REFIT)], {}),
         ([PRUNE, ramp(rate=0.1, sparsity=None)], {}),
-        ([ramp(scope="global"), ramp(sparsity=0.1, scope="global")], {}),  # known only when it runs
+        ([ramp(scope="global"), ramp(sparsity=0.5, scope="global")], {}),
+        # What single layers have lost is known only when it runs.
+        (
+            [PRUNE | {"scope": "global"}, PRUNE | {"sparsity": 0.6, "layers": {"linear_2": {"sparsity": 0}}}],
+            TWO,
+        ),
+        ([PRUNE | {"sparsity": 0.9}, UNIT | {"criterion": "shuffle", "sparsity": 0.5}, PRUNE], {}),
+        ([PRUNE | {"sparsity": None, "rate": 0.5}, PRUNE, PRUNE | {"sparsity": None, "rate": 0.1}], {}),
+        ([UNIT | {"sparsity": 0.9}, COMPACT, PRUNE], {}),  # compaction may take more than was asked for
         ([TRAIN, PRUNE | {"criterion": "wanda"}], {"data": {"dataset": "mnist", "train_size": 100}}),
     ],
 )

@@ -405,9 +405,8 @@ def test_a_damaged_fashion_mnist_is_told_without_a_network(root: Path) -> None:
     with pytest.raises(UserError) as error:
         load_dataset(DataConfig(dataset="fashion_mnist"), root=root)
     assert len(error.value.lines) == 5
-    assert (
-        "expected a gzip of 47040016 bytes with sha256 c59f468a2f67, found 47040016" in error.value.lines[0]
-    )
+    expected = "expected a gzip of 47040016 bytes with sha256 c59f468a2f67, found a file of mnist"
+    assert expected in error.value.lines[0]
     assert error.value.lines[-1].startswith("data.dataset: expected fashion_mnist")
 
 
@@ -420,6 +419,7 @@ def test_a_download_moves_in_whole(unpacked: Path, tmp_path: Path, monkeypatch: 
             raise URLError("connection lost")
 
     monkeypatch.setattr(datasets.KMNIST, "download", download)
+    monkeypatch.setitem(data._IDX_SHA256, "kmnist", data._IDX_SHA256["mnist"])
     config = DataConfig(dataset="kmnist", train_size=10)
     with pytest.raises(UserError, match="connection lost"):
         load_dataset(config, root=tmp_path)
@@ -427,6 +427,39 @@ def test_a_download_moves_in_whole(unpacked: Path, tmp_path: Path, monkeypatch: 
     breaks = False
     assert len(load_dataset(config, root=tmp_path).test) == 10_000
     assert not leftovers(tmp_path)
+
+
+def test_mnist_under_kmnists_name_is_told(root: Path) -> None:
+    """KMNIST's own files are not pinned, and MNIST's fit their names and sizes."""
+    os.rename(root / "MNIST", root / "KMNIST")
+    with pytest.raises(UserError) as error:
+        load_dataset(DataConfig(dataset="kmnist"), root=root)
+    assert len(error.value.lines) == 5
+    assert all("found a file of mnist" in line for line in error.value.lines[:4])
+
+
+@pytest.mark.parametrize(
+    ("file", "place", "byte", "found"),
+    [
+        ("train-labels-idx1-ubyte", 8, 10, "found the label 10, where the classes are 0 to 9"),
+        ("t10k-labels-idx1-ubyte", -1, 255, "found the label 255, where the classes are 0 to 9"),
+        ("train-images-idx3-ubyte", 3, 4, "found no IDX file"),
+    ],
+)
+def test_files_that_no_digest_pins_are_looked_into(
+    root: Path, file: str, place: int, byte: int, found: str
+) -> None:
+    os.rename(root / "MNIST", root / "KMNIST")
+    for name in FILES:
+        content = bytearray((root / "KMNIST" / "raw" / name).read_bytes())
+        content[20] ^= 1  # so that it is no file of MNIST's, and right in all that can be checked
+        if name == file:
+            content[place] = byte
+        replace(root / "KMNIST" / "raw" / name, content)
+        (root / "KMNIST" / "raw" / f"{name}.gz").unlink()
+    with pytest.raises(UserError) as error:
+        load_dataset(DataConfig(dataset="kmnist"), root=root)
+    assert [found in line for line in error.value.lines] == [True, False]
 
 
 def write_cifar10(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[np.ndarray, np.ndarray]:
@@ -547,3 +580,25 @@ def test_the_generator_decides_the_shifts(mnist: Dataset) -> None:
     assert torch.equal(first, again)
     assert not torch.equal(first, second)
     assert first.is_contiguous()
+
+
+def test_a_damaged_archive_of_cifar10_is_told_as_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_cifar10(tmp_path / "cifar-10-batches-py", monkeypatch)
+    archive = tmp_path / "cifar-10-python.tar.gz"
+    archive.write_bytes(b"half of it")
+    os.rename(tmp_path / "cifar-10-batches-py", tmp_path / "elsewhere")
+    with pytest.raises(UserError) as raised:
+        load_dataset(DataConfig(dataset="cifar10"), root=tmp_path)
+    first, second = raised.value.lines
+    assert first.startswith(f"{archive}: expected md5 {datasets.CIFAR10.tgz_md5[:12]}, found a damaged file")
+    assert second.startswith("data.dataset: expected cifar10")
+    os.rename(tmp_path / "elsewhere", tmp_path / "cifar-10-batches-py")
+    batch = tmp_path / "cifar-10-batches-py" / "data_batch_3"
+    batch.write_bytes(b"")
+    archive.unlink()
+    with pytest.raises(UserError) as raised:
+        load_dataset(DataConfig(dataset="cifar10"), root=tmp_path)
+    assert [line.split(": ")[0] for line in raised.value.lines] == [str(batch), "data.dataset"]
+    assert archive.exists() is False

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import os
 import pickle
 import random
@@ -133,10 +134,14 @@ def test_a_processor_that_would_only_emulate_bfloat16_computes_in_float32_and_sa
 def test_a_script_needs_no_guard(tiny: Callable, write_config: Callable, tmp_path: Path) -> None:
     """Workers are new interpreters, and would start workers of their own."""
     call = f"run_experiment({str(write_config(tiny()))!r}, out={str(tmp_path)!r}, workers=2)"
+    (tmp_path / "package").mkdir()
     script = tmp_path / "script.py"
     script.write_text(f"from helpers.experiment import run_experiment\nprint('begun')\n{call}\n")
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    for words, text in (([script], None), (["-"], script.read_text())):
+    shutil.copy(script, tmp_path / "package" / "study.py")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
+    calls = [([script], None), (["-"], script.read_text())]
+    calls += [(["-m", "script"], None), (["-m", "package.study"], None)]
+    for words, text in calls:
         done = subprocess.run(
             [sys.executable, *words], input=text, env=environment, capture_output=True, text=True, timeout=300
         )
@@ -210,6 +215,49 @@ def test_a_scheduler_that_is_not_there_is_a_user_error(
     assert main([str(config), "--out", str(tmp_path), "--scheduler", address]) == 2
     (line,) = [text for text in capsys.readouterr().err.splitlines() if text]
     assert line.startswith(f"--scheduler {address}: expected the address of a running Dask scheduler")
+
+
+def test_a_dead_scheduler_is_blamed_on_where_it_was_named(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:1")
+    assert main([str(config), "--out", str(tmp_path)]) == 2
+    (line,) = [text for text in capsys.readouterr().err.splitlines() if text]
+    assert line.startswith("DASK_SCHEDULER_ADDRESS=tcp://127.0.0.1:1: expected the address of a running Dask")
+    assert line.endswith("or unset it")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD", "mitosis"),
+        ("DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION", "True"),
+        ("DASK_TEMPORARY_DIRECTORY", "/proc/nowhere"),
+    ],
+)
+def test_settings_of_dask_that_cannot_work_end_in_one_line(
+    tiny: Callable, write_config: Callable, tmp_path: Path, variable: str, value: str
+) -> None:
+    words = [str(write_config(tiny())), "--out", str(tmp_path), "--workers", "1"]
+    call, environment = [sys.executable, "-m", "helpers.experiment", *words], os.environ | {variable: value}
+    said = subprocess.run(call, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert said.returncode == 2
+    (line,) = [text for text in said.stderr.splitlines() if text]
+    assert line.startswith("Dask: expected to start workers, found ")
+    assert line.endswith("look at the environment's DASK_… variables and at Dask's configuration files")
+
+
+def test_the_callers_process_is_left_as_it_was(
+    tiny: Callable, write_config: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    names = ("", "distributed", "distributed.client", "distributed.worker", "bokeh")
+    environment = dict(os.environ)
+    levels = [logging.getLogger(name).level for name in names]
+    run_experiment(write_config(tiny()), out=tmp_path, workers=1)
+    assert dict(os.environ) == environment
+    assert [logging.getLogger(name).level for name in names] == levels
 
 
 # Failures

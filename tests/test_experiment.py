@@ -1,7 +1,10 @@
 """Experiments: what is there is loaded, the rest is computed, and every table is the same to the last bit."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -11,12 +14,18 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from conftest import ROOT
 
+from helpers import tasks
 from helpers.config_parts import DataConfig
 from helpers.data import load_dataset
 from helpers.errors import UserError
-from helpers.experiment import load_network, run_experiment
-from helpers.logger import Log, Record, read_log, write_log
+from helpers.expansion import load_config
+from helpers.experiment import load_network, main, run_experiment
+from helpers.logger import Log, Record, read_log, read_record, write_log
+from helpers.planning import make_plan
+from helpers.plots import mean_interval
+from helpers.provenance import code_version
 from helpers.train_dojo import evaluate
 from helpers.utils import load_log
 
@@ -60,9 +69,12 @@ def original(tiny, write_config, command_line, scheduler, tmp_path_factory) -> F
 
 @pytest.fixture
 def finished(original: Finished, tmp_path: Path) -> Finished:
-    """A copy of its output, to change at will."""
+    """A copy of its config and its output, to change at will, as far apart as the original's."""
     shutil.copytree(original.out, tmp_path / "out")
-    return Finished(original.config, tmp_path / "out", original.words)
+    config = Path(os.path.normpath(tmp_path / "out" / os.path.relpath(original.config, original.out)))
+    config.parent.mkdir()
+    shutil.copy(original.config, config)
+    return Finished(config, tmp_path / "out", original.words)
 
 
 @pytest.fixture
@@ -132,11 +144,17 @@ def test_a_profile_and_set_change_what_runs_and_where_it_goes(
         "--out", finished.out, "--scheduler", scheduler,
     )  # fmt: skip
     assert said.returncode == 0, said.stderr
-    found = load_log(finished.out / "logs" / "quick" / "tiny.hdf5")
-    assert (found.profile, set(found.results["seed"])) == ("quick", {7})
+    found = run_experiment(
+        finished.config, "quick", ["train.optimizer.lr=0.01", "seeds=7"], finished.out, workers=1
+    )
+    assert (found.profile, found.computed, set(found.results["seed"])) == ("quick", 0, {7})
     assert set(found.results["sweep.sparsity"].dropna()) == {0.5}
     assert set(found.curves.loc[found.curves["stage"] == 0, "lr"]) == {0.01}
     assert finished.log.read_bytes() == before
+    # The log shows the config file as it stands, of which nothing has been computed.
+    standing = load_log(finished.out / "logs" / "quick" / "tiny.hdf5")
+    assert (standing.loaded, set(standing.results["seed"])) == (0, {0})
+    assert set(standing.results["status"]) == {"missing"}
 
 
 # Tables
@@ -211,20 +229,67 @@ def test_rows_follow_the_config_as_it_is_now(
     less = run(finished.config, overrides=["seeds=[1]", "sweep.sparsity=[0.9]"], out=finished.out)
     assert (less.computed, less.loaded) == (0, 3)
     assert len(less.results) == 2 + 3 + 1
-    same_tables(load_log(finished.log), less)
     more = run(finished.config, overrides=["sweep.sparsity=[0, 0.5, 0.9, 0.7]"], out=finished.out)
     assert (more.computed, more.loaded, more.trained) == (4, 14, 2)
+    same_tables(load_log(finished.log), before)  # overrides leave what the log shows
     again = run(finished.config, out=finished.out)
     assert again.computed == 0
     same_tables(again, before)
+    words = json.loads(finished.config.read_text())
+    finished.config.write_text(json.dumps(words | {"seeds": [1]}))
+    edited = run(finished.config, out=finished.out)
+    assert (edited.computed, edited.loaded) == (0, 7)
+    same_tables(load_log(finished.log), edited)
 
 
-def test_what_decides_nothing_recomputes_nothing(finished: Finished, run: Callable, tmp_path: Path) -> None:
+def test_overrides_that_compute_nothing_leave_the_log_untouched(finished: Finished, run: Callable) -> None:
+    before = finished.log.read_bytes()
+    assert len(run(finished.config, overrides=["seeds=0"], out=finished.out).final()) == 7
+    assert finished.log.read_bytes() == before
+
+
+def test_another_configs_log_is_not_taken_over(finished: Finished, run: Callable, tmp_path: Path) -> None:
+    words, before = json.loads(finished.config.read_text()), finished.log.read_bytes()
+    (tmp_path / "mine").mkdir()
+    mine = tmp_path / "mine" / "tiny.json"
+    mine.write_text(json.dumps(words | {"seeds": [5]}))
+    for overrides in ([], ["seeds=6"]):
+        with pytest.raises(UserError, match=r"or its results another folder with --out") as told:
+            run(mine, overrides=overrides, out=finished.out)
+        assert str(told.value).startswith(f"{mine}: expected a log of its own, found {finished.log}")
+    assert finished.log.read_bytes() == before
+    mine.write_text(json.dumps(words | {"description": "asks for the same"}))
+    assert run(mine, out=finished.out).computed == 0
+    assert finished.log.read_bytes() == before
+    finished.config.unlink()  # moved: then the log goes with it
+    mine.write_text(json.dumps(words | {"seeds": [1]}))
+    assert run(mine, out=finished.out).computed == 0
+    assert len(load_log(finished.log).final()) == 7
+
+
+def test_a_committed_log_is_that_of_the_config_beside_it(
+    tiny, write_config, run: Callable, tmp_path: Path
+) -> None:
+    """The committed logs do not name their config files: configs/NAME.json is meant."""
+    for folder in ("configs", "logs"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("*_*.*"))
+    shutil.copy(ROOT / "configs" / "mlp_oneshot.json", tmp_path / "configs")
+    shutil.copy(ROOT / "logs" / "mlp_oneshot.hdf5", tmp_path / "logs")
+    before = (tmp_path / "logs" / "mlp_oneshot.hdf5").read_bytes()
+    found = run(tmp_path / "configs" / "mlp_oneshot.json", overrides=["seeds=0"], out=tmp_path)
+    assert (found.computed, set(found.results["seed"])) == (0, {0})
+    assert run(tmp_path / "configs" / "mlp_oneshot.json", out=tmp_path).computed == 0
+    with pytest.raises(UserError, match="expected a log of its own"):
+        run(write_config(tiny(), "mlp_oneshot"), out=tmp_path)
+    assert (tmp_path / "logs" / "mlp_oneshot.hdf5").read_bytes() == before
+
+
+def test_what_decides_nothing_recomputes_nothing(finished: Finished, run: Callable) -> None:
     words = json.loads(finished.config.read_text())
     words["description"], words["stages"][0]["name"] = "said otherwise", "base"
     words["net"]["layers"][1]["name"] = "hidden"
-    (tmp_path / "tiny.json").write_text(json.dumps(words))
-    found = run(tmp_path / "tiny.json", out=finished.out)
+    finished.config.write_text(json.dumps(words))
+    found = run(finished.config, out=finished.out)
     assert (found.loaded, found.computed) == (14, 0)
     assert "base" in set(found.results["stage_name"])
 
@@ -311,6 +376,178 @@ def test_an_unknown_run_is_a_user_error(original: Finished) -> None:
     ):
         load_network("0123456789abcdef", original.out)
 
+    with pytest.raises(UserError, match="where its experiment ran with --out, name that folder with out="):
+        load_network("0123456789abcdef", original.out)
+
+
+@pytest.mark.parametrize("change", ["hash", "unknown", "absent"])
+def test_a_network_that_another_version_recorded_is_one_line(finished: Finished, change: str) -> None:
+    log = read_log(finished.log)
+    key = load_log(finished.log).results["run"].iloc[-1]
+    config = log.records[key].config
+    if change == "absent":
+        del config["net"]
+    else:
+        config["stages"][0] |= {"epochs": 2} if change == "hash" else {"sharpness": 1}
+    write_log(finished.log, log)
+    with pytest.raises(UserError, match=f"^{key}: recorded by another version of the playground; run"):
+        load_network(key, finished.out)
+
+
+def test_load_network_does_not_follow_torchs_settings_and_leaves_them(finished: Finished) -> None:
+    run = load_log(finished.log).final()["run"].iloc[-1]
+    expected = load_network(run, finished.out).state_dict()
+    shutil.rmtree(finished.out / "networks")
+    torch.set_default_dtype(torch.float64)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with torch.device("meta"), torch.inference_mode():
+            network = load_network(run, finished.out)
+        assert torch.get_default_dtype() == torch.float64
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_float32_matmul_precision("highest")
+    assert all(value.equal(expected[key]) for key, value in network.state_dict().items())
+    assert {value.dtype for value in network.parameters()} == {torch.float32}
+
+
+def test_what_is_computed_again_takes_the_threads_of_its_record(
+    finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of each stage's own record: the first training had one thread, the second two."""
+    log, row = read_log(finished.log), load_log(finished.log).final().query("arm == 'retrain'").iloc[0]
+    log.records[row["run"]].provenance["threads"] = 2
+    write_log(finished.log, log)
+    shutil.rmtree(finished.out / "networks")
+    seen: list[tuple[str, int]] = []
+    real = tasks.act
+
+    def watched(state: Any, stage: Any) -> None:
+        seen.append((stage.type, torch.get_num_threads()))
+        real(state, stage)
+
+    monkeypatch.setattr(tasks, "act", watched)
+    load_network(row["run"], finished.out)
+    assert seen == [("train", 1), ("prune", 1), ("train", 2)]
+    for path in finished.out.glob("networks/*"):
+        path.unlink()
+    words = json.loads(finished.config.read_text())
+    last = {"type": "train", "steps": 1, "batch_size": 100}
+    words["arms"] = {"longer": {"stages": [*words["arms"]["retrain"]["stages"], last]}}
+    words |= {"seeds": [int(row["seed"])], "sweep": {"sparsity": [row["sweep.sparsity"]]}}
+    finished.config.write_text(json.dumps(words))
+    plan = make_plan(load_config(finished.config), log, finished.out / "networks", threads=3)
+    seen.clear()
+    for task in plan.tasks:
+        tasks.perform(task)
+    assert seen == [("train", 1), ("prune", 1), ("train", 2), ("train", 3)]
+    (record,) = finished.out.glob("networks/*.npz")
+    assert read_record(record).provenance["threads"] == 3
+    assert torch.get_num_threads() == 1
+
+
+# As users call it
+
+
+def test_set_may_stand_before_the_config(finished: Finished, command_line: Callable) -> None:
+    words = ["--set", "seeds=1", "sweep.sparsity=0.5", str(finished.config), "--out", str(finished.out)]
+    said = command_line(*words)
+    assert "3 runs, 3 loaded" in said.stdout, said.stderr
+    said = command_line("--set", "seeds=1")
+    assert (said.returncode, said.stdout) == (2, "")
+    assert "expected a config file, such as configs/mlp_oneshot.json" in said.stderr
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_a_terminal_without_unicode_gets_its_summary(
+    finished: Finished, command_line: Callable, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    said = command_line(finished.config, "--out", finished.out)
+    assert said.returncode == 0, said.stderr
+    assert f"14 loaded, 0 computed, 0 train stages trained ? {finished.log}" in said.stdout
+
+
+def test_a_tilde_is_the_home(finished: Finished, run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(finished.out.parent))
+    relative = finished.config.relative_to(finished.out.parent)
+    found = run(f"~/{relative}", out="~/out")
+    assert (found.computed, found.path) == (0, finished.log)
+    assert len(load_log("~/out/logs/tiny.hdf5").final()) == 14
+    assert load_network(found.final()["run"].iloc[0], "~/out")
+
+
+def test_a_name_that_is_too_long_is_told_before_anything_is_computed(
+    tiny, write_config, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    config = write_config(tiny(), 240 * "x")
+    assert main([str(config), "--out", str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "expected a name of at most 234 bytes before .json" in line
+    assert line.endswith("found 240; rename the file")
+    assert not list((tmp_path / "out" / "networks").iterdir())
+
+
+def test_a_path_that_is_not_utf8_is_one_line(finished: Finished, command_line: Callable) -> None:
+    odd = os.fsdecode(os.fsencode(finished.config.parent) + b"/caf\xe9.json")
+    shutil.copy(finished.config, odd)
+    for words in ([odd, "--out", finished.out], [finished.config, "--out", os.path.dirname(odd) + "/\udce9"]):
+        said = command_line(*words)
+        assert said.returncode == 2
+        (line,) = said.stderr.splitlines()
+        assert "expected a path in UTF-8, found other bytes; rename it" in line
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can be someone else")
+def test_another_users_folder_is_one_line(finished: Finished, command_line: Callable) -> None:
+    finished.out.chmod(0o700)
+    for folder in finished.out.parents[:3]:
+        folder.chmod(0o755)
+    # Python's own files may be root's alone: all that is needed of them is loaded first.
+    words = (
+        "import os, sys; from helpers.experiment import load_config, main; load_config({}); os.setuid(65534)"
+    )
+    words = words.format(repr(str(finished.config)))
+    call = f"{words}; sys.exit(main({[str(finished.config), '--out', str(finished.out)]}))"
+    said = subprocess.run([sys.executable, "-c", call], cwd=ROOT, capture_output=True, text=True)
+    assert said.returncode == 2
+    (line,) = said.stderr.splitlines()
+    assert str(finished.out) in line
+    assert "Permission denied" in line
+
+
+def test_axes_of_objects_and_lists_are_texts_that_tables_can_group_by(
+    tiny, write_config, run: Callable, tmp_path: Path
+) -> None:
+    axis = [{"type": "sgd", "lr": 1}, {"momentum": 0.5, "type": "sgd", "lr": 1e-2}]
+    stages = [TRAIN | {"optimizer": "$optimizer"}, PRUNE]
+    sweep = {"optimizer": axis, "sparsity": [0, 0.9]}
+    found = run(write_config(tiny(stages=stages, sweep=sweep, seeds=[0])), out=tmp_path)
+    texts = ['{"lr":1,"type":"sgd"}', '{"lr":0.01,"momentum":0.5,"type":"sgd"}']
+    for rows in (found.final(), load_log(found.path).final()):
+        assert rows.groupby("sweep.optimizer", sort=False).size().to_dict() == dict.fromkeys(texts, 2)
+    means = mean_interval(found.final(), ["sweep.optimizer", "sweep.sparsity"], "test_accuracy")
+    assert means["n"].tolist() == [1, 1, 1, 1]
+
+
+def test_provenance_names_the_commit_of_this_repository_or_none(tmp_path: Path) -> None:
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x@y.z", "-C", str(tmp_path)]
+    assert code_version(tmp_path) == {"commit": "", "dirty": None}
+    inner = tmp_path / "playground"
+    (inner / "helpers").mkdir(parents=True)
+    (inner / "helpers" / "x.py").touch()
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "one"]):
+        subprocess.run([*git, *words], check=True)
+    assert code_version(inner) == {"commit": "", "dirty": None}  # a copy inside another repository
+    assert len(code_version(tmp_path)["commit"]) == 40
+    assert code_version(tmp_path)["dirty"] is False
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "two"]):
+        subprocess.run([*git[:-1], str(inner), *words], check=True)
+    assert code_version(inner)["dirty"] is False
+    (inner / "helpers" / "x.py").write_text("changed")
+    assert code_version(inner)["dirty"] is True
+
 
 # Divergence
 
@@ -353,7 +590,7 @@ def test_a_run_that_diverges_in_its_very_last_step_ends_nobody_elses(
     assert status == {1e30: 3 * ["diverged"], 0.1: 3 * ["ok"]}
 
 
-def test_a_log_without_records_of_failed_runs_reads_as_failed(tmp_path: Path) -> None:
+def test_what_a_log_has_no_record_of_is_missing(tmp_path: Path) -> None:
     runs = [
         {
             "arm": "main",
@@ -365,4 +602,5 @@ def test_a_log_without_records_of_failed_runs_reads_as_failed(tmp_path: Path) ->
     plan = {"experiment": "x", "profile": "full", "axes": [], "net": [], "runs": runs}
     write_log(tmp_path / "x.hdf5", Log({"a": Record({"status": "ok", "test_errors": 3})}, plan))
     found = load_log(tmp_path / "x.hdf5")
-    assert found.results["status"].tolist() == ["ok", "failed"]
+    assert found.results["status"].tolist() == ["ok", "missing"]
+    assert repr(found).startswith("x (full): 1 runs, 0 loaded, 0 computed")

@@ -1,5 +1,6 @@
 """The logger: what goes in comes out, and a log is the old one or the new one, never a part of it."""
 
+import fcntl
 import json
 import os
 import re
@@ -15,8 +16,9 @@ import numpy as np
 import pytest
 
 from helpers.errors import UserError
-from helpers.logger import Log, Record, atomic, read_log, read_record, write_log, write_record
-from helpers.tasks import cached_record, remove_drafts
+from helpers.files import atomic, locked, remove_drafts
+from helpers.logger import Log, Record, read_log, read_record, write_log, write_record
+from helpers.tasks import cached_record
 from helpers.train_dojo import CURVE_COLUMNS
 from helpers.utils import load_log, tables
 
@@ -133,16 +135,129 @@ def test_a_cut_log_is_told_in_one_line_with_what_to_do(log: Path, share: float) 
     (line,) = caught.value.lines
     assert line.startswith(f"{log}: expected a log, found a damaged file")
     assert "\n" not in line
-    assert "delete it" in line
+    assert "restore it (git), or move it elsewhere" in line
 
 
 def test_a_log_that_may_not_be_read_is_not_called_damaged(log: Path, monkeypatch) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("helpers.logger.h5py.File", refuse)
+    monkeypatch.setattr("helpers.logger.read_whole", refuse)
     with pytest.raises(UserError, match=r"may be read, found: Permission denied$"):
         read_log(log)
+
+
+NEWEST = {0x01: 2, 0x02: 0, 0x03: 3, 0x05: 3, 0x08: 4, 0x0A: 0, 0x0B: 2, 0x0C: 3}
+"""Newest version that HDF5 1.10 knows of a dataspace, link info, datatype, fill value, layout, group info,
+filters and attribute message (HDF5 file format specification 3.0, section IV.A.2)."""
+
+
+def message_versions(raw: bytes) -> set[tuple[int, int]]:
+    """Type and version of the messages in the first part of every object header of version 2."""
+    found = set()
+    for place in (match.start() for match in re.finditer(b"OHDR\x02", raw)):
+        flags, at = raw[place + 5], place + 6
+        at += (16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0)
+        width = 1 << (flags & 3)
+        end = at + width + int.from_bytes(raw[at : at + width], "little")
+        at += width
+        while at + 4 < end:
+            kind, size = raw[at], int.from_bytes(raw[at + 1 : at + 3], "little")
+            at += 4 + (2 if flags & 4 else 0)
+            if kind in NEWEST:
+                found.add((kind, raw[at] >> 4 if kind == 0x03 else raw[at]))
+            at += size
+    return found
+
+
+@pytest.mark.parametrize("path", [None, *sorted((ROOT / "logs").glob("*.hdf5"))], ids=str)
+def test_a_log_is_written_as_every_admitted_h5py_reads_it(log: Path, path: Path | None) -> None:
+    """`python tests/h5py_matrix.py` shows it with the versions themselves."""
+    raw = (path or log).read_bytes()
+    assert raw[8] <= 3  # the superblock
+    found = message_versions(raw)
+    assert {kind for kind, _ in found} >= {0x01, 0x03, 0x08, 0x0B, 0x0C}
+    assert all(version <= NEWEST[kind] for kind, version in found), found
+
+
+def test_a_format_that_is_too_new_is_not_called_damaged(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_new(*_: object) -> None:
+        raise KeyError("Unable to synchronously open object (bad version number for layout message)")
+
+    monkeypatch.setattr("helpers.logger._read", too_new)
+    with pytest.raises(UserError, match=r"found a newer format \(.*; install a newer h5py than") as caught:
+        read_log(log)
+    assert "damaged" not in str(caught.value)
+
+
+def test_a_log_of_a_later_playground_is_neither_foreign_nor_damaged(log: Path) -> None:
+    with h5py.File(log, "r+") as file:
+        file.attrs["format"] = "prune-playground log 2"
+    with pytest.raises(UserError, match=r"another version of this playground \('prune-playground log 2'\)"):
+        read_log(log)
+
+
+def test_a_log_that_another_program_may_be_writing_is_told_of(log: Path) -> None:
+    with h5py.File(log, "r+"), pytest.raises(UserError, match=r"in use by another program.*nothing computed"):
+        read_log(log)
+    assert set(read_log(log).records) == set(RECORDS)
+
+
+def test_a_log_that_a_dead_viewer_left_open_is_read(log: Path) -> None:
+    words = "import h5py, os, sys; file = h5py.File(sys.argv[1], 'r+'); file.flush(); os._exit(0)"
+    assert subprocess.run([sys.executable, "-c", words, log]).returncode == 0
+    with pytest.raises(OSError, match="already open for write"):
+        h5py.File(log, "r")
+    assert set(read_log(log).records) == set(RECORDS)
+
+
+@pytest.mark.parametrize("answer", ["ENOLCK", "EOPNOTSUPP"])
+def test_where_there_are_no_locks_logs_are_read_and_writers_are_told_once(
+    log: Path, answer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+
+    def refuse(*_: object) -> None:
+        raise OSError(getattr(errno, answer), os.strerror(getattr(errno, answer)))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert set(read_log(log).records) == set(RECORDS)
+    said: list[str] = []
+    for _ in range(2):
+        with locked(log, said.append):
+            write_log(log, Log(RECORDS, RUNS))
+    (line,) = said
+    assert line.startswith(f"{log}: two programs that write it at once are not kept apart here")
+
+
+def test_the_lock_of_another_user_is_a_lock_too(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, taken, said = os.open, [], []
+
+    def not_to_write(path: Path, flags: int, *mode: int) -> int:
+        if flags & os.O_RDWR:
+            raise PermissionError(13, "Permission denied")
+        return real(path, flags, *mode)
+
+    (log.parent / f".{log.name}.lock").touch()
+    monkeypatch.setattr(os, "open", not_to_write)
+    with locked(log, said.append):
+        words = "import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+        call = [sys.executable, "-c", words, log.parent / f".{log.name}.lock"]
+        taken.append(subprocess.run(call, capture_output=True, text=True))
+    assert "BlockingIOError" in taken[0].stderr
+    assert said == []
+
+
+def test_logs_are_read_and_figures_drawn_without_fcntl() -> None:
+    """Windows has none; neither torch nor Dask is needed for it."""
+    words = (
+        "import sys; sys.modules['fcntl'] = None\n"
+        "from helpers.utils import load_log; from helpers.plots import prune_curves\n"
+        "prune_curves({'x': load_log('logs/lenet5_oneshot.hdf5')})\n"
+        "assert not sys.modules.keys() & {'torch', 'dask', 'distributed'}"
+    )
+    done = subprocess.run([sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def assert_told_or_whole(log: Path) -> None:
@@ -256,7 +371,7 @@ def test_a_kill_while_writing_leaves_the_old_file_and_a_draft_for_later_clearing
     path = tmp_path / "x"
     path.write_text("old")
     words = (
-        "import os, sys, pathlib; from helpers.logger import atomic\n"
+        "import os, sys, pathlib; from helpers.files import atomic\n"
         "with atomic(pathlib.Path(sys.argv[1])) as draft:\n"
         "    draft.write_text('half'); os.kill(os.getpid(), 9)"
     )
@@ -275,17 +390,36 @@ def test_what_is_moved_in_can_be_read_by_others(tmp_path: Path) -> None:
     with atomic(tmp_path / "deep" / "x") as draft:
         draft.write_text("new")
     assert (tmp_path / "deep" / "x").read_text() == "new"
-    assert (tmp_path / "deep" / "x").stat().st_mode & 0o777 == 0o644
+    before = os.umask(0o077)
+    try:
+        for mask, mode in ((0o022, 0o644), (0o002, 0o664), (0o077, 0o600)):
+            os.umask(mask)
+            with atomic(tmp_path / "deep" / "x") as draft:
+                draft.write_text(oct(mask))
+            assert (tmp_path / "deep" / "x").stat().st_mode & 0o777 == mode
+    finally:
+        os.umask(before)
+
+
+def test_a_log_that_is_a_link_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "x.hdf5").symlink_to(tmp_path / "far" / "y.hdf5")
+    for records in ({"a": RECORDS["a"]}, RECORDS):
+        write_log(tmp_path / "x.hdf5", Log(records, RUNS))
+        assert (tmp_path / "x.hdf5").is_symlink()
+        assert set(read_log(tmp_path / "far" / "y.hdf5").records) == set(records)
+    assert leftovers(tmp_path) == leftovers(tmp_path / "far") == []
 
 
 WRITER = """
 import sys
 from pathlib import Path
-from helpers.logger import Log, Record, locked, read_log, write_log
+from helpers.files import locked
+from helpers.logger import Log, Record, read_log, write_log
 
 path, name = Path(sys.argv[1]), sys.argv[2]
 for i in range(25):
-    with locked(path):
+    with locked(path, print):
         log = read_log(path)
         write_log(path, Log(log.records | {f"{name}{i}": Record({"status": "ok"})}, {"last": name}))
 """

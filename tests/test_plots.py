@@ -24,7 +24,15 @@ from helpers.plots import (
     prune_curves,
     save_figure,
 )
-from helpers.x_ray import confusions, first_filters, input_maps, look_rows, mistakes, weight_histograms
+from helpers.x_ray import (
+    confusions,
+    digits,
+    first_filters,
+    input_maps,
+    look_rows,
+    mistakes,
+    weight_histograms,
+)
 
 SPARSITIES = (0, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.99)
 KNEE = {"weight": 0.965, "unit": 0.62, "filter": 0.35}
@@ -492,3 +500,17 @@ def test_architecture_without_kernel_and_with_a_stride():
 )
 def test_compact_number(number, text):
     assert compact_number(number) == text
+
+
+def test_figures_do_not_follow_the_users_matplotlibrc(tmp_path):
+    """`image.origin: lower` would turn digits upside down."""
+    save_figure(digits(IMAGES, LABELS), "plain", tmp_path)
+    theirs = {
+        "image.origin": "lower", "font.size": 20, "axes.facecolor": "black", "savefig.facecolor": "red",
+        "figure.autolayout": True, "savefig.bbox": "tight", "image.cmap": "jet",
+    }  # fmt: skip
+    with plt.rc_context(theirs):
+        save_figure(digits(IMAGES, LABELS), "theirs", tmp_path)
+        assert plt.rcParams["image.origin"] == "lower"
+    for suffix in ("png", "pdf"):
+        assert (tmp_path / f"plain.{suffix}").read_bytes() == (tmp_path / f"theirs.{suffix}").read_bytes()

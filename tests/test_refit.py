@@ -16,9 +16,10 @@ from helpers.config_parts import NetConfig
 from helpers.data import Dataset
 from helpers.errors import UserError
 from helpers.masked_body_builder import LayerMask, MaskedBodyBuilder
-from helpers.refit import refit
+from helpers.refit import Moments, refit, solve
 from helpers.stages import act
 from helpers.state import State, begin
+from helpers.train_dojo import evaluate
 
 torch.set_num_threads(1)
 
@@ -148,6 +149,44 @@ def test_constant_inputs_get_no_weight_and_do_no_harm_even_without_a_ridge(digit
     refit(network, reference, images, "full", 0)
     assert not layer.weight[:, -5:].any()
     assert_is(layer, *least_squares(x, y, layer.weight_mask.numpy() & varies, 0), tolerance=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["rescale", "full"])
+@pytest.mark.parametrize(
+    "prune",
+    [
+        {"layers": {"linear_2": {"sparsity": 1.0}}, "sparsity": 0.0},
+        {"scope": "global", "sparsity": 0.99},
+    ],
+    ids=["dead layer", "global"],
+)
+def test_constants_that_a_dead_layer_gives_are_taken_over_by_the_bias(digits: Dataset, prune, mode) -> None:
+    """A layer without weights still gives sigmoid(bias), but for its rounding a constant: nothing to fit."""
+    net = NetConfig.model_validate(
+        {"layers": [FLATTEN, linear(100), linear(33), linear()], "activation": "sigmoid"}
+    )
+    state = begin(net, digits, 0)
+    act(state, stage({"type": "train", "steps": 20, "batch_size": 50}))
+    act(state, stage({"type": "prune", "kind": "weight"} | prune))
+    act(state, stage({"type": "refit", "mode": mode, "samples": 1000}))
+    act(state, stage({"type": "train", "steps": 20, "batch_size": 50}))
+    assert all(layer.weight.abs().max() < 100 for layer in state.network.weighted().values())
+    assert evaluate(state.network, digits.test).loss < 2.5
+    act(state, stage({"type": "compact"}))
+    assert state.compact_difference < 1e-4
+
+
+def test_a_constant_input_has_no_weight_whatever_its_value_and_rounding():
+    draw = torch.Generator().manual_seed(0)
+    values = torch.randn(1000, 4, generator=draw, dtype=torch.float64)
+    constant = 0.7 + 1e-8 * torch.randn(1000, 1, generator=draw, dtype=torch.float64)
+    inputs, targets = torch.cat([values, constant], 1), values @ torch.ones(4, 2, dtype=torch.float64) + 3
+    centred, aims = inputs - inputs.mean(0), targets - targets.mean(0)
+    moments = Moments(inputs.mean(0), targets.mean(0), centred.T @ centred / 1000, centred.T @ aims / 1000)
+    weight = solve(moments, torch.ones(2, 5, dtype=torch.bool), 1e-12)
+    assert weight[:, 4].eq(0).all()
+    np.testing.assert_allclose(weight[:, :4], 1, rtol=1e-9)
+    np.testing.assert_allclose(moments.targets - weight @ moments.inputs, 3, rtol=1e-9)
 
 
 def test_inputs_that_tell_the_same_are_an_error_without_a_ridge_and_none_with_one():

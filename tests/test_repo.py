@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -11,8 +12,8 @@ import nbformat
 import pytest
 
 from helpers.expansion import load_config
+from helpers.files import ROOT
 from helpers.logger import read_log
-from helpers.planning import ROOT
 from helpers.readme import BLOCK, README, readme_tables, with_tables
 
 NOTEBOOK = ROOT / "prune_playground.ipynb"
@@ -124,3 +125,24 @@ def test_the_notebook_shows_no_path_of_a_machine():
     assert not re.search(
         r"[\s\"](/[\w.-]+){2,}", re.sub(r'"(image|application)/[^"]*": "[^"]*"', "", printed)
     )
+
+
+def test_the_notebook_runs_in_our_own_interpreter_whatever_kernels_there_are(tmp_path):
+    foreign = tmp_path / "kernels" / "python3"
+    foreign.mkdir(parents=True)
+    spec = {"argv": ["/bin/false", "{connection_file}"], "display_name": "x", "language": "python"}
+    (foreign / "kernel.json").write_text(json.dumps(spec))
+    cell = nbformat.v4.new_code_cell("import os, sys; print(sys.executable, os.environ['PROFILE'])")
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "one.ipynb")
+    call = (
+        "import os, sys; from pathlib import Path; from helpers import run_notebook as room\n"
+        "room.ROOT = Path(sys.argv[1]); room.NOTEBOOK = room.ROOT / 'one.ipynb'\n"
+        "before = dict(os.environ); sys.exit(room.main([]) or before != dict(os.environ))"
+    )
+    environment = os.environ | {"JUPYTER_PATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", call, tmp_path], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    (cell,) = nbformat.read(tmp_path / "figures" / "quick" / "one.ipynb", as_version=4).cells
+    assert cell["outputs"][0]["text"] == f"{sys.executable} quick\n"
