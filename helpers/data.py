@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -202,26 +203,37 @@ def _checksum(*tensors: Tensor) -> str:
 
 def _read_files(name: str, root: Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], int]:
     """(images, labels) of train and of test, raw: uint8 [n, C, H, W], int64 [n]; the number of classes."""
-    from torchvision import datasets  # here, because importing it takes longer (1.1 s) than loading MNIST
+    train, test = _read_cifar10(root) if name == "cifar10" else _read_mnist_like(name, root)
+    return train, test, DATASETS[name][1]
 
-    def tensors(part: datasets.VisionDataset) -> tuple[Tensor, Tensor]:
-        pixels = torch.as_tensor(part.data)  # MNIST and its kin: [n, H, W]; CIFAR: [n, H, W, C]
-        pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
-        return pixels.contiguous(), torch.as_tensor(part.targets)
+
+def _read_mnist_like(name: str, root: Path) -> list[tuple[Tensor, Tensor]]:
+    """Train and test of MNIST or its kin, from the bytes that have been checked."""
+    content, shape, parts = _provide_idx(name, root), DATASETS[name][0], []
+    for part in ("train", "t10k"):
+        images = np.frombuffer(content[f"{part}-images-idx3-ubyte"], np.uint8, offset=16)
+        labels = np.frombuffer(content[f"{part}-labels-idx1-ubyte"], np.uint8, offset=8)
+        pixels = torch.from_numpy(images.copy()).view(-1, *shape)  # a copy, since bytes cannot be written to
+        parts.append((pixels, torch.from_numpy(labels.astype(np.int64))))
+    return parts
+
+
+def _read_cifar10(root: Path) -> list[tuple[Tensor, Tensor]]:
+    """Train and test of CIFAR-10, by torchvision."""
+    from torchvision import datasets  # here, because importing it takes longer (1.1 s) than loading MNIST
 
     # Old pickles and tar archives set off deprecations in some versions: not the user's business.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        reader = getattr(datasets, _READER[name])
-        if name == "cifar10":
-            try:
-                reader(root, train=False)  # checks the training batches too
-            except (OSError, RuntimeError):  # absent, or not the MD5 that torchvision expects
-                _download(name, root, _damaged_cifar10(root))
-        else:
-            _provide_idx(name, root)
-        train, test = reader(root, train=True), reader(root, train=False)
-    return tensors(train), tensors(test), len(train.classes)
+        try:
+            datasets.CIFAR10(root, train=False)  # checks the training batches too
+        except (OSError, RuntimeError):  # absent, or not the MD5 that torchvision expects
+            _download("cifar10", root, _damaged_cifar10(root))
+        parts = [datasets.CIFAR10(root, train=is_train) for is_train in (True, False)]
+    return [
+        (torch.as_tensor(part.data).permute(0, 3, 1, 2).contiguous(), torch.as_tensor(part.targets))
+        for part in parts
+    ]
 
 
 def _damaged_cifar10(root: Path) -> list[str]:
@@ -250,19 +262,20 @@ def _damaged_cifar10(root: Path) -> list[str]:
     return damaged
 
 
-def _provide_idx(name: str, root: Path) -> None:
-    """See that the four IDX files lie unpacked and intact where torchvision looks for them."""
+def _provide_idx(name: str, root: Path) -> dict[str, bytes]:
+    """See that the four IDX files lie unpacked and intact where torchvision has them; what is in them."""
     raw, digests = root / _READER[name] / "raw", _IDX_SHA256[name]
     folders = [raw, DEBIAN_FASHION_MNIST] if name == "fashion_mnist" else [raw]
-    missing, damaged = [], []
+    missing, damaged, contents = [], [], {}
     for file, size in _IDX_BYTES.items():
-        _, fault = _read_idx(raw / file, name)
+        contents[file], fault = _read_idx(raw / file, name)
         if not fault:
             continue
         archives = [_read_idx(folder / f"{file}.gz", name) for folder in folders]
         content, archive_fault = min(archives, key=lambda archive: archive[1] != "")  # an intact one first
         if not archive_fault:
             _write_aside(raw / file, content)
+            contents[file] = content
             continue
         (missing if fault == archive_fault == _ABSENT else damaged).append(
             f"{raw / file}.gz: expected a gzip of {size} bytes with sha256 {digests.get(file, 'any')[:12]}, "
@@ -273,6 +286,8 @@ def _provide_idx(name: str, root: Path) -> None:
         raise UserError(*(f"{problem}; {remedy}" for problem in missing + damaged))
     if missing or damaged:
         _download(name, root, damaged)
+        contents = {file: (raw / file).read_bytes() for file in _IDX_BYTES}
+    return contents
 
 
 def _read_idx(path: Path, name: str) -> tuple[bytes, str]:

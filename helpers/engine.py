@@ -1,4 +1,4 @@
-"""The engine: performs tasks on every core, or on a cluster, with Dask distributed.
+"""The engine: performs tasks in this process, on every core, or on a cluster, with Dask distributed.
 
 The parent keeps the order and hands out only what is ready, one task a worker thread, so its
 memory does not grow with the number of runs; workers write their results to the cache themselves.
@@ -8,30 +8,31 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-import logging
-import math
 import os
-import signal
+import queue
 import sys
 import threading
+import time
 import traceback
 import uuid
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tqdm import tqdm
 
+from .costs import STARTING_S, longest_chain, seconds_of
 from .errors import UserError
+from .freshness import LOADED, code_stamp
 from .sentence import step_count
-from .shapes import LayerShape, layer_shapes
 from .stages import PERSISTENT
-from .tasks import Done, Task, best_device, perform
-from .train_dojo import actual_precision
+from .tasks import Done, Task, perform
+from .terminal import say
 
 if TYPE_CHECKING:  # Dask is imported where it is needed: what is there already is loaded without it
-    from distributed import Client, Future, LocalCluster
+    from distributed import Client, Future
 
 ADDRESS = "DASK_SCHEDULER_ADDRESS"
 """Variable of the environment that names a running scheduler."""
@@ -39,41 +40,186 @@ ADDRESS = "DASK_SCHEDULER_ADDRESS"
 ATTEMPTS = 3
 """How often a task may fail, or its worker die, before it is recorded as failed."""
 
+LOOK_S = 1.0
+"""Seconds between two looks at how many workers there are, and between two reports of a training."""
+
+LONELY_S = 10.0
+"""Seconds without any worker after which that is said."""
+
+IDLE_S = 120.0
+"""Seconds for which cores have to be idle before that is said."""
+
 
 def execute(tasks: list[Task], workers: int | None = None, scheduler: str | None = None) -> Iterator[Done]:
-    """Perform all tasks, each after the one it needs; yields them as they end.
+    """Perform all tasks, each after those it needs; yields them as they end.
 
-    `workers`: processes to start, default a core each (on a GPU machine, a GPU each). `scheduler`:
-    address of a running Dask scheduler to use instead. A task that fails three times yields a Done
-    with its traceback; so do those that need it. Starts nothing if there is nothing to do.
+    `workers`: processes to use, default a core each (on a GPU machine, a GPU each). `scheduler`:
+    address of a running Dask scheduler to use instead. With neither, what takes less time than starting
+    workers is done in this process. A task that fails three times (here: once) yields a Done with its
+    traceback; so do those that need it. Starts nothing if there is nothing to do.
     """
     if not tasks:
         return
-    ahead = _Queue(tasks)
-    cost = {task.key: _cost(task) for task in tasks}
-    with _caller_as_it_was(), _client(min(workers or _default_workers(), len(tasks)), scheduler) as client:
-        from distributed import as_completed
-
-        call, running = uuid.uuid4().hex[:8], as_completed(loop=client.loop)
-        with tqdm(total=sum(cost.values()), bar_format=BAR) as bar:
-            while ahead or running.count():
-                # One a thread and none ahead: a task that waits at a busy worker leaves another idle.
-                for _ in range(max(1, sum(client.nthreads().values())) - running.count()):
-                    if not ahead:
-                        break
-                    task = ahead.pop()
-                    # The key names the output too: two calls with unlike folders share no future.
-                    key = f"{task.key}-{_digest(task.networks)}-{call}"
-                    running.add(client.submit(_attempt, task, key=key, retries=ATTEMPTS - 1))
-                future = next(running)
-                done = _outcome(future)
+    stages = {task.key: seconds_of(task) for task in tasks}
+    seconds = {key: sum(parts) for key, parts in stages.items()}
+    is_small = workers is None and scheduler is None and sum(seconds.values()) < STARTING_S
+    ahead, threads = _Queue(tasks), max(task.threads for task in tasks)
+    with _Bar(tasks, stages) as bar:
+        if is_small and not _workers_run() and code_stamp() == LOADED:
+            steps = _perform_here(ahead, bar)
+        else:
+            if scheduler is None:
+                _say_what_is_idle(tasks, seconds, threads)
+            most = min(workers or _default_workers(threads), len(tasks))
+            steps = _perform_on_workers(ahead, bar, most, workers is None, scheduler)
+        with closing(steps):
+            for done in steps:
                 for ended in ahead.finish(done):
-                    bar.set_postfix_str(f"{ahead.ended}/{len(tasks)} tasks", refresh=False)
-                    bar.update(cost[ended.key])
+                    bar.end(ended.key, ahead.ended)
                     yield ended
 
 
+def _workers_run() -> bool:
+    """Whether workers of our own are there already; those of a parent or of older code do not count."""
+    room = sys.modules.get(f"{__package__}.workers")
+    return room is not None and room.is_running()
+
+
+def _default_workers(threads: int) -> int:
+    """Workers that keep every core busy that this process may use, or a worker a GPU."""
+    return torch.cuda.device_count() or max(1, usable_cores() // threads)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use; not every system can tell, and then all of them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _say_what_is_idle(tasks: list[Task], seconds: dict[str, float], threads: int) -> None:
+    """One line where for minutes fewer trainings can run side by side than there are cores for."""
+    chain, cores = longest_chain(tasks, seconds), usable_cores()
+    busy = max(1, round(sum(seconds.values()) / chain)) * threads
+    if chain > IDLE_S and 2 * busy <= cores and not torch.cuda.is_available():
+        say(
+            f"{busy} of {cores} cores have something to do: --threads-per-run {threads * cores // busy} (in "
+            "Python: threads_per_run) would use the others too; results differ then in their last digits"
+        )
+
+
 BAR = "{percentage:3.0f}%|{bar:30}| {elapsed}<{remaining}{postfix}"
+
+
+class _Bar:
+    """Progress in seconds of estimated work, also inside a long training, and what is being done."""
+
+    def __init__(self, tasks: list[Task], seconds: dict[str, list[float]]):
+        """`seconds`: about how long each stage takes that a task runs, by the task's key."""
+        self.tasks, self.seconds = {task.key: task for task in tasks}, dict(seconds)
+        self.done, self.ended = 0.0, 0
+        self.under_way: dict[str, float] = {}
+        """Seconds of work done in tasks that have not ended."""
+        self.words = ""
+
+    def __enter__(self) -> _Bar:
+        self.bar = tqdm(total=sum(map(sum, self.seconds.values())), bar_format=BAR)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.bar.close()
+
+    def hear(self, key: str, index: int, step: int) -> None:
+        """A task is at this step of the stage of this index, 0 where it does not count steps."""
+        task = self.tasks.get(key)
+        if task is None or key not in self.seconds:
+            return
+        stage, place = task.stages[index], index - task.first
+        self.words = f", {stage.type}"
+        share = 0.0
+        if stage.type == "train":
+            steps = step_count(stage, task.data.train_size or 60_000 - task.data.validation_size)
+            self.words, share = f", {stage.type} {step:,} of {steps:,}", step / max(1, steps)
+        # What is computed again for its weights was not counted.
+        mine = self.seconds[key]
+        self.under_way[key] = sum(mine[:place]) + share * mine[place] if place >= 0 else 0.0
+        self.words += f" (seed {task.seed})"
+        self._show()
+
+    def end(self, key: str, ended: int) -> None:
+        """A task has ended, one way or the other."""
+        self.under_way.pop(key, None)
+        self.done, self.ended = self.done + sum(self.seconds.pop(key)), ended
+        self._show()
+
+    def _show(self) -> None:
+        self.bar.set_postfix_str(f"{self.ended}/{len(self.tasks)} tasks{self.words}", refresh=False)
+        self.bar.update(self.done + sum(list(self.under_way.values())) - self.bar.n)
+
+
+def _perform_here(ahead: _Queue, bar: _Bar) -> Iterator[Done]:
+    """Task by task in this process: in a thread made for it, which torch sets up as it does a worker's."""
+    with ThreadPoolExecutor(1, "prune-playground") as pool:
+        while ahead:
+            yield pool.submit(_attempt_here, ahead.pop(), bar).result()
+
+
+def _attempt_here(task: Task, bar: _Bar) -> Done:
+    """A task in this process; what goes wrong would do so again."""
+    try:
+        with _ONE_AT_A_TIME:
+            return perform(task, 0, _now_and_then(lambda *place: bar.hear(task.key, *place)))
+    except UserError as error:
+        return Done(task.key, error=str(error), is_input=True)
+    except Exception:
+        return Done(task.key, error=traceback.format_exc())
+
+
+def _perform_on_workers(
+    ahead: _Queue, bar: _Bar, most: int, at_least: bool, scheduler: str | None
+) -> Iterator[Done]:
+    """On workers of our own or of a running scheduler, whose number may change meanwhile."""
+    with _connected(most, at_least, scheduler) as client:
+        call, arrived, under_way = uuid.uuid4().hex[:8], queue.SimpleQueue(), {}
+        topic = f"prune-playground-{call}"
+        client.subscribe_topic(topic, lambda event: bar.hear(*event[1]))
+        # Where workers may come, one more waits than there are threads, for those that come to take it at
+        # once; else none, since a task that waits at a busy worker leaves another idle.
+        crowd = _Crowd(client, scheduler)
+        while ahead or under_way:
+            while ahead and len(under_way) < crowd.room():
+                task = ahead.pop()
+                # One prefix for all, by which Dask learns how long they take. The key names the output too:
+                # two calls with unlike folders share no future.
+                key = f"perform-{task.key}-{_digest(task.networks)}-{call}"
+                future = client.submit(_attempt, task, topic, key=key, retries=ATTEMPTS - 1)
+                under_way[future.key] = task, future
+                future.add_done_callback(arrived.put)
+            try:
+                future = arrived.get(timeout=LOOK_S)
+            except queue.Empty:
+                continue
+            task, _ = under_way.pop(future.key)
+            yield _outcome(task.key, future)
+        client.unsubscribe_topic(topic)
+
+
+class _Crowd:
+    """How many tasks to have at the workers of a client, who may come and go."""
+
+    def __init__(self, client: Client, scheduler: str | None):
+        self.client, self.scheduler = client, scheduler
+        self.threads, self.looked, self.seen, self.has_said = 0, -LOOK_S, time.monotonic(), False
+
+    def room(self) -> int:
+        """Tasks that may be at the workers now; says where there are none."""
+        now = time.monotonic()
+        if now - self.looked >= LOOK_S:
+            self.threads, self.looked = sum(self.client.nthreads().values()), now
+        if self.threads:
+            self.seen = now
+        elif now - self.seen > LONELY_S and not self.has_said:
+            self.has_said = True
+            say(f"{_name_of(self.scheduler)}: no worker has come in {LONELY_S:.0f} s; waiting for the first")
+        return max(1, self.threads + (1 if self.scheduler else 0))
 
 
 class _Queue:
@@ -122,26 +268,36 @@ _ONE_AT_A_TIME = threading.Lock()
 """Torch's thread count and the generator of dropout belong to a process; a worker may have many threads."""
 
 
-def _attempt(task: Task) -> Done:
+def _attempt(task: Task, topic: str) -> Done:
     """What a worker runs. Bad input fails at once; anything else is Dask's to try again."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    number = int(worker.name) if str(worker.name).isdigit() else 0
+    report = _now_and_then(lambda *place: worker.log_event(topic, (task.key, *place)))
     try:
         with _ONE_AT_A_TIME:
-            return perform(task, _worker_number())
+            return perform(task, number, report)
     except UserError as error:
         return Done(task.key, error=str(error), is_input=True)
 
 
-def _worker_number() -> int:
-    """This worker's number, which chooses its GPU where there are several."""
-    from distributed import get_worker
+def _now_and_then(report: Callable[[int, int], None]) -> Callable[[int, int], None]:
+    """A report that is passed on at most once in LOOK_S."""
+    last = 0.0
 
-    name = str(get_worker().name)
-    return int(name) if name.isdigit() else 0
+    def passed_on(index: int, step: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= LOOK_S:
+            last = now
+            report(index, step)
+
+    return passed_on
 
 
-def _outcome(future: Future) -> Done:
+def _outcome(key: str, future: Future) -> Done:
     """A future as a report; a lost worker or an exception becomes its traceback."""
-    key = future.key.split("-")[0]
     if future.cancelled():  # nobody here cancels
         raise OSError("the scheduler is gone")
     try:
@@ -151,95 +307,42 @@ def _outcome(future: Future) -> Done:
         return Done(key, error="".join(lines))
 
 
-def _cost(task: Task) -> float:
-    """Roughly the multiply-accumulates of a task: what the progress bar counts. bfloat16 is cheaper."""
-    shapes = [shape for shape in layer_shapes(task.net, task.data.dataset) if shape.macs]
-    macs, total, device = sum(shape.macs for shape in shapes), 0.0, torch.device(best_device())
-    images = task.data.train_size or 60_000 - task.data.validation_size
-    for stage in task.stages[task.first :]:
-        passes = 15_000.0  # validation and test
-        if stage.type == "train":
-            samples = step_count(stage, images) * stage.batch_size
-            passes += 3 * samples * (0.3 if actual_precision(device, stage.precision) == "bfloat16" else 1)
-        elif stage.type == "compact":
-            passes += 20_000
-        elif stage.type == "refit":
-            total += sum(_fit_cost(shape, stage.samples) for shape in shapes) if stage.mode == "full" else 0
-        total += macs * passes
-    return total
-
-
-def _fit_cost(shape: LayerShape, samples: int) -> float:
-    """Moments of a layer's inputs, and a factorisation a unit with half of them."""
-    outputs = shape.output_shape[0]
-    places = math.prod(shape.output_shape[1:])
-    inputs = shape.macs / outputs / places
-    return samples * places * inputs**2 + outputs * (inputs / 2) ** 3 / 6
-
-
-def _default_workers() -> int:
-    """A worker a core that this process may use, or a GPU."""
-    return torch.cuda.device_count() or usable_cores()
-
-
-def usable_cores() -> int:
-    """Cores that this process may use; not every system can tell, and then all of them."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _digest(text: object) -> str:
     """A short name for something long."""
     return hashlib.sha256(str(text).encode()).hexdigest()[:8]
 
 
-LOUD = ("distributed", "distributed.client")
-"""Dask's loggers that have a level of their own. What goes wrong is told by the tasks; Dask's own lines are
-about connections that it closes."""
-
-
 @contextmanager
-def _caller_as_it_was() -> Iterator[None]:
-    """Put back what Dask changes of this process: its environment and log levels."""
-    levels = {name: logging.getLogger(name).level for name in LOUD}
-    environment = dict(os.environ)
-    try:
-        yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
-        for key in os.environ.keys() - environment.keys():
-            del os.environ[key]
-        os.environ.update(environment)
-
-
-@contextmanager
-def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
-    """A client of the running scheduler, or of workers of our own that end with the block."""
+def _connected(workers: int, at_least: bool, scheduler: str | None) -> Iterator[Client]:
+    """A client of the running scheduler, or of workers of our own, who stay if all ends well."""
     with ExitStack() as stack:
         try:
             from distributed import Client
 
-            for name in LOUD:
-                logging.getLogger(name).setLevel(logging.CRITICAL)
+            from .workers import end_workers, own_client, quiet
+
+            stack.enter_context(quiet())
             if scheduler:
                 client = stack.enter_context(Client(scheduler, timeout=10, set_as_default=False))
             else:
-                cluster = stack.enter_context(_own_workers(workers))
-                client = Client(cluster, set_as_default=False)
-                stack.callback(client.close)
-                # All results are on disk, and after Ctrl-C a worker deep in a product would not listen.
-                stack.callback(_kill, cluster)
+                client = own_client(workers, at_least)
         except Exception as error:  # as many kinds as Dask has settings
             raise UserError(_no_workers(scheduler, error)) from None
         try:
             yield client
         except OSError as error:
             if not scheduler:
+                end_workers()
                 raise
             raise UserError(
                 f"{_name_of(scheduler)}: lost it ({error}); start it again and repeat the command: what is "
                 "finished is kept"
             ) from None
+        except BaseException:
+            if not scheduler:
+                # All results are on disk, and after Ctrl-C a worker deep in a product would not listen.
+                end_workers()
+            raise
 
 
 def _name_of(scheduler: str) -> str:
@@ -263,49 +366,3 @@ def _no_workers(scheduler: str | None, error: BaseException) -> str:
         f"{_name_of(scheduler)}: expected the address of a running Dask scheduler ({reason}); start one "
         f"(dask scheduler) or {remedy}"
     )
-
-
-@contextmanager
-def _own_workers(workers: int) -> Iterator[LocalCluster]:
-    """A scheduler and workers on this machine."""
-    import dask
-    from distributed import LocalCluster
-
-    settings = {
-        # Dask's own choices for data frames: they make the allocator give memory back at every step.
-        "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
-        "distributed.scheduler.allowed-failures": ATTEMPTS - 1,
-        "distributed.comm.timeouts.connect": "60s",
-    }
-    with dask.config.set(settings), _script_hidden():
-        yield LocalCluster(
-            n_workers=workers, threads_per_worker=1, memory_limit=0, dashboard_address=":0",
-            # A free port and no page on it; with None, Dask takes port 8787 and warns if that is taken.
-            scheduler_kwargs={"dashboard": False},
-            silence_logs=logging.CRITICAL,
-        )  # fmt: skip
-
-
-@contextmanager
-def _script_hidden() -> Iterator[None]:
-    """Workers are new interpreters, which first run the script or module that they were started from.
-
-    One that calls run_experiment without a guard would start workers in every worker.
-    """
-    main = sys.modules["__main__"].__dict__
-    hidden = {name: main[name] for name in ("__file__", "__spec__") if main.get(name) is not None}
-    main.pop("__file__", None)
-    main["__spec__"] = None
-    try:
-        yield
-    finally:
-        main.update(hidden)
-
-
-def _kill(cluster: LocalCluster) -> None:
-    """End the cluster and its workers at once."""
-    for nanny in cluster.workers.values():
-        nanny.auto_restart = False
-        if nanny.pid:
-            os.kill(nanny.pid, signal.SIGKILL)
-    cluster.close(timeout=5)

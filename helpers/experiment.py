@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from .collecting import check_owner, collect, is_good, log_path, source_of, standing_runs
@@ -79,20 +80,22 @@ def run_experiment(
     said: set[str] = set()
     trained = 0
     try:
-        for done in execute(plan.tasks, workers, scheduler or os.environ.get(ADDRESS)):
-            for message in done.messages:
-                if message not in said:  # what holds for the whole machine, every task says
-                    say(message)
-                said.add(message)
-            if not all(record_path(networks, key).exists() for key in done.recorded):
-                failed[done.key] = (
-                    f"{networks}: expected the records that a worker wrote, found none; every worker of "
-                    "--scheduler has to see the folder that --out names"
-                )
-            trained += len(done.trained)
-            if done.error is not None:
-                failed[done.key] = done.error
-                wrong_input += [done.error] if done.is_input else []
+        # Closed as soon as this block is left: workers do not go on after Ctrl-C or an error.
+        with closing(execute(plan.tasks, workers, scheduler or os.environ.get(ADDRESS))) as running:
+            for done in running:
+                for message in done.messages:
+                    if message not in said:  # what holds for the whole machine, every task says
+                        say(message)
+                    said.add(message)
+                if not all(record_path(networks, key).exists() for key in done.recorded):
+                    failed[done.key] = (
+                        f"{networks}: expected the records that a worker wrote, found none; every worker of "
+                        "--scheduler has to see the folder that --out names"
+                    )
+                trained += len(done.trained)
+                if done.error is not None:
+                    failed[done.key] = done.error
+                    wrong_input += [done.error] if done.is_input else []
     finally:
         # Also after Ctrl-C or an error: what is finished goes into the log.
         log = collect(path, runs, standing, bool(overrides), plan, networks, failed)

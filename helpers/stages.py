@@ -54,7 +54,7 @@ def run_train(state: State, stage: TrainStage) -> None:
     asked = {stage.precision, *(teacher.precision for teacher in teachers)}
     if any(actual_precision(device, precision) != precision for precision in asked):
         state.notes.append(SLOW_BFLOAT16)
-    progress = dojo.train(keep if partial is not None else None)
+    progress = dojo.train(keep if partial is not None else None, report=state.report)
     state.notes += dojo.warnings
     state.trained += 1
     state.pruned += stage.ramp is not None

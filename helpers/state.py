@@ -68,6 +68,8 @@ class State:
     """Those of the last stage, where it distilled."""
     partial: Path | None = None
     """Where a training may keep itself while it runs."""
+    report: Callable[[int], None] | None = None
+    """Hears the step of a training, after every step."""
     notes: list[str] = field(default_factory=list)
     """What the user should hear."""
 

@@ -26,6 +26,8 @@ from .stages import PERSISTENT, act
 from .state import Lessons, State, begin
 
 Say = Callable[[str], None]
+Report = Callable[[int, int], None]
+"""Hears, as often as there is news, the index of the stage in hand and the step of its training."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,9 @@ def best_device(worker: int = 0) -> str:
     return f"cuda:{worker % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
 
 
-def perform(task: Task, worker: int = 0) -> Done:
+def perform(task: Task, worker: int = 0, report: Report | None = None) -> Done:
     """Run the task's stages and write its records and weights.
+
 
     Single-threaded unless told otherwise, so that results do not depend on how many workers there are.
     Ends early, without a record, where a stage before has diverged.
@@ -108,10 +111,10 @@ def perform(task: Task, worker: int = 0) -> Done:
     messages: list[str] = []
     ran: list[str] = []
     with numerics(task.threads):
-        state = restore(task, task.first, messages.append, best_device(worker))
+        state = restore(task, task.first, messages.append, best_device(worker), report)
         for index in range(task.first, len(task.stages)):
             if state.status == "ok":
-                advance(task, index, state, messages.append)
+                advance(task, index, state, messages.append, report)
                 ran.append(task.hashes[index])
     trained = [key for key in ran if task.stages[task.hashes.index(key)].type == "train"]
     return Done(task.key, tuple(messages), tuple(key for key in ran if key in task.wanted), tuple(trained))
@@ -148,7 +151,7 @@ def with_threads(number: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def restore(task: Task, until: int, say: Say, device: str) -> State:
+def restore(task: Task, until: int, say: Say, device: str, report: Report | None = None) -> State:
     """The state before stage `until`: from the latest weights kept and intact, else from the start."""
     dataset = load_dataset(task.data, device)
     state, start = begin(task.net, dataset, task.seed), 0
@@ -170,7 +173,7 @@ def restore(task: Task, until: int, say: Say, device: str) -> State:
         state.opening, state.first_train = task.stages[: trains[0]], task.stages[trains[0]]
     for index in range(start, until):
         if state.status == "ok":
-            advance(task, index, state, say)
+            advance(task, index, state, say, report)
     return state
 
 
@@ -230,9 +233,12 @@ def _kept_state(task: Task, index: int, dataset: Dataset, say: Say) -> State | N
         return None
 
 
-def advance(task: Task, index: int, state: State, say: Say) -> None:
+def advance(task: Task, index: int, state: State, say: Say, report: Report | None = None) -> None:
     """One stage: act, then measure, record and keep what is wanted."""
     stage, key, began = task.stages[index], task.hashes[index], time.time()
+    if report is not None:
+        report(index, 0)
+    state.report = partial(report, index) if report is not None else None
     state.partial = partial_path(task.networks, key)
     threads = task.recorded_threads.get(key, task.threads)
     with with_threads(threads):

@@ -171,12 +171,16 @@ class TrainDojo:
             torch.randperm(len(self.dataset.train), generator=self.order)
 
     def train(
-        self, keep: Callable[[dict[str, Any]], None] | None = None, until: int | None = None
+        self,
+        keep: Callable[[dict[str, Any]], None] | None = None,
+        until: int | None = None,
+        report: Callable[[int], None] | None = None,
     ) -> Progress:
         """Train the network in place; ends early, and says so, when the loss is no longer finite.
 
         `keep` is called every `checkpoint_epochs` with a state_dict from which `load_state_dict` goes
         on, bit by bit as if nothing had happened. `until` is a step to stop before, without a row.
+        `report` is called with the number of every step.
         """
         device, progress = self.dataset.train.labels.device, self.progress
         log_every = self.stage.log_every or self.steps_per_epoch
@@ -200,6 +204,8 @@ class TrainDojo:
                 tally += self._step(batch)
                 progress.step += 1
                 progress.samples += len(batch)
+                if report is not None:
+                    report(progress.step)
                 if progress.step % log_every == 0 or progress.step == self.steps:
                     progress.wall_s += time.perf_counter() - started
                     self._log(lr, *tally.tolist())
