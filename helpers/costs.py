@@ -5,6 +5,7 @@ import math
 import torch
 
 from .config import Verb
+from .config_parts import DATASETS, DataConfig
 from .sentence import step_count
 from .shapes import LayerShape, layer_shapes
 from .tasks import Task, best_device
@@ -23,9 +24,14 @@ BFLOAT16 = 0.3
 """Its products, in shares of the time that float32 takes."""
 
 
+def training_images(data: DataConfig) -> int:
+    """How many images there are to train on."""
+    return data.train_size or DATASETS[data.dataset][2] - data.validation_size
+
+
 def seconds_of(task: Task) -> list[float]:
     """Of each stage that the task runs, measuring it included."""
-    images = task.data.train_size or 60_000 - task.data.validation_size
+    images = training_images(task.data)
     shapes = [shape for shape in layer_shapes(task.net, task.data.dataset) if shape.macs]
     return [_stage_seconds(stage, images, shapes) for stage in task.stages[task.first :]]
 

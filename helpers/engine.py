@@ -16,14 +16,14 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from tqdm import tqdm
 
-from .costs import STARTING_S, longest_chain, seconds_of
+from .costs import STARTING_S, longest_chain, seconds_of, training_images
 from .errors import UserError
 from .freshness import LOADED, code_stamp
 from .sentence import step_count
@@ -119,6 +119,8 @@ class _Bar:
         self.under_way: dict[str, float] = {}
         """Seconds of work done in tasks that have not ended."""
         self.words = ""
+        self.heard: dict[str, tuple[int, int]] = {}
+        """Where tasks are: filled by other threads, since tqdm may be used by one alone."""
 
     def __enter__(self) -> _Bar:
         self.bar = tqdm(total=sum(map(sum, self.seconds.values())), bar_format=BAR)
@@ -129,20 +131,28 @@ class _Bar:
 
     def hear(self, key: str, index: int, step: int) -> None:
         """A task is at this step of the stage of this index, 0 where it does not count steps."""
-        task = self.tasks.get(key)
-        if task is None or key not in self.seconds:
-            return
+        self.heard[key] = index, step
+
+    def show_heard(self) -> None:
+        """Move on to where the tasks are by now."""
+        while self.heard:
+            key, place = self.heard.popitem()
+            if key in self.seconds:
+                self._note(self.tasks[key], *place)
+        self._show()
+
+    def _note(self, task: Task, index: int, step: int) -> None:
+        """What is done of a task that has not ended."""
         stage, place = task.stages[index], index - task.first
         self.words = f", {stage.type}"
         share = 0.0
         if stage.type == "train":
-            steps = step_count(stage, task.data.train_size or 60_000 - task.data.validation_size)
+            steps = step_count(stage, training_images(task.data))
             self.words, share = f", {stage.type} {step:,} of {steps:,}", step / max(1, steps)
         # What is computed again for its weights was not counted.
-        mine = self.seconds[key]
-        self.under_way[key] = sum(mine[:place]) + share * mine[place] if place >= 0 else 0.0
+        mine = self.seconds[task.key]
+        self.under_way[task.key] = sum(mine[:place]) + share * mine[place] if place >= 0 else 0.0
         self.words += f" (seed {task.seed})"
-        self._show()
 
     def end(self, key: str, ended: int) -> None:
         """A task has ended, one way or the other."""
@@ -152,14 +162,17 @@ class _Bar:
 
     def _show(self) -> None:
         self.bar.set_postfix_str(f"{self.ended}/{len(self.tasks)} tasks{self.words}", refresh=False)
-        self.bar.update(self.done + sum(list(self.under_way.values())) - self.bar.n)
+        self.bar.update(self.done + sum(self.under_way.values()) - self.bar.n)
 
 
 def _perform_here(ahead: _Queue, bar: _Bar) -> Iterator[Done]:
     """Task by task in this process: in a thread made for it, which torch sets up as it does a worker's."""
     with ThreadPoolExecutor(1, "prune-playground") as pool:
         while ahead:
-            yield pool.submit(_attempt_here, ahead.pop(), bar).result()
+            future = pool.submit(_attempt_here, ahead.pop(), bar)
+            while not wait([future], timeout=LOOK_S).done:
+                bar.show_heard()
+            yield future.result()
 
 
 def _attempt_here(task: Task, bar: _Bar) -> Done:
@@ -196,6 +209,7 @@ def _perform_on_workers(
             try:
                 future = arrived.get(timeout=LOOK_S)
             except queue.Empty:
+                bar.show_heard()
                 continue
             task, _ = under_way.pop(future.key)
             yield _outcome(task.key, future)

@@ -303,17 +303,18 @@ def test_the_bar_moves_inside_a_training_and_says_what_is_done(
 ) -> None:
     tasks = a_plan(tiny, write_config, tmp_path / "networks", stages=[LONG], sweep={}, seeds=[3])
     heard: list[tuple[Any, ...]] = []
-    real = _Bar.hear
+    real = _Bar._note
 
-    def listening(bar: _Bar, *words: Any) -> None:
-        real(bar, *words)
-        heard.append((words, bar.words, bar.bar.n / bar.bar.total))
+    def listening(bar: _Bar, task: Task, index: int, step: int) -> None:
+        real(bar, task, index, step)
+        bar._show()
+        heard.append((step, bar.words, bar.bar.n / bar.bar.total))
 
-    monkeypatch.setattr(_Bar, "hear", listening)
+    monkeypatch.setattr(_Bar, "_note", listening)
     (done,) = execute(tasks, scheduler=scheduler)
     assert done.error is None
     assert len(heard) >= 2
-    steps = [words[2] for words, *_ in heard]
+    steps = [step for step, *_ in heard]
     shares = [share for *_, share in heard]
     assert steps == sorted(set(steps))
     assert shares == sorted(shares)
@@ -328,9 +329,11 @@ def test_the_bar_ends_at_its_total_whatever_was_heard(
     with _Bar(tasks, {task.key: seconds_of(task) for task in tasks}) as bar:
         for ended, task in enumerate(tasks, 1):
             bar.hear(task.key, task.first, 5)
+            bar.show_heard()
             bar.end(task.key, ended)
             bar.hear(task.key, task.first, 7)  # too late
         bar.hear("unknown", 0, 1)
+        bar.show_heard()
         assert bar.bar.n == pytest.approx(bar.bar.total)
 
 
