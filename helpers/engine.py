@@ -115,6 +115,7 @@ class _Bar:
     def __init__(self, tasks: list[Task], seconds: dict[str, list[float]]):
         """`seconds`: about how long each stage takes that a task runs, by the task's key."""
         self.tasks, self.seconds = {task.key: task for task in tasks}, dict(seconds)
+        self.bar: tqdm | None = None
         self.done, self.ended = 0.0, 0
         self.under_way: dict[str, float] = {}
         """Seconds of work done in tasks that have not ended."""
@@ -123,11 +124,16 @@ class _Bar:
         """Where tasks are: filled by other threads, since tqdm may be used by one alone."""
 
     def __enter__(self) -> _Bar:
-        self.bar = tqdm(total=sum(map(sum, self.seconds.values())), bar_format=BAR)
         return self
 
+    def start(self) -> None:
+        """Show it: what could keep the work from starting has been told by now."""
+        # In whole milliseconds, which add up to just the total.
+        self.bar = tqdm(total=round(1000 * sum(map(sum, self.seconds.values()))), bar_format=BAR)
+
     def __exit__(self, *_: Any) -> None:
-        self.bar.close()
+        if self.bar is not None:
+            self.bar.close()
 
     def hear(self, key: str, index: int, step: int) -> None:
         """A task is at this step of the stage of this index, 0 where it does not count steps."""
@@ -162,11 +168,13 @@ class _Bar:
 
     def _show(self) -> None:
         self.bar.set_postfix_str(f"{self.ended}/{len(self.tasks)} tasks{self.words}", refresh=False)
-        self.bar.update(self.done + sum(self.under_way.values()) - self.bar.n)
+        done = round(1000 * (self.done + sum(self.under_way.values())))
+        self.bar.update(min(done, self.bar.total) - self.bar.n)
 
 
 def _perform_here(ahead: _Queue, bar: _Bar) -> Iterator[Done]:
     """Task by task in this process: in a thread made for it, which torch sets up as it does a worker's."""
+    bar.start()
     with ThreadPoolExecutor(1, "prune-playground") as pool:
         while ahead:
             future = pool.submit(_attempt_here, ahead.pop(), bar)
@@ -191,6 +199,7 @@ def _perform_on_workers(
 ) -> Iterator[Done]:
     """On workers of our own or of a running scheduler, whose number may change meanwhile."""
     with _connected(most, at_least, scheduler) as client:
+        bar.start()
         call, arrived, under_way = uuid.uuid4().hex[:8], queue.SimpleQueue(), {}
         topic = f"prune-playground-{call}"
         client.subscribe_topic(topic, lambda event: bar.hear(*event[1]))
