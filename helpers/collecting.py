@@ -25,7 +25,7 @@ def log_path(out: Path, name: str, profile: str) -> Path:
 def source_of(config: Path, out: Path) -> dict[str, str]:
     """What a log says of where its config file is."""
     try:
-        source = Path(os.path.relpath(config, out)).as_posix()
+        source = Path(os.path.relpath(os.path.realpath(config), os.path.realpath(out))).as_posix()
     except ValueError:  # on another drive
         source = str(config.absolute())
     return {} if source == _usual_source(config.stem) else {SOURCE: source}
@@ -49,11 +49,19 @@ def check_owner(path: Path, log: Log, standing: dict[str, Any], config: Path, ou
     if not log.runs or _same_runs(log.runs, standing):
         return
     owner = out / log.runs.get(SOURCE, _usual_source(log.runs["experiment"]))
-    if owner.exists() and not owner.samefile(config):
+    if _is_another(owner, config):
         raise UserError(
             f"{config}: expected a log of its own, found {path} to be that of {owner}; give the file another "
             "name, or its results another folder with --out"
         )
+
+
+def _is_another(owner: Path, config: Path) -> bool:
+    """Whether the file that a log is of is there, and not this one."""
+    try:
+        return not owner.samefile(config)
+    except OSError:  # moved away, or another user's
+        return False
 
 
 def _same_runs(one: dict[str, Any], other: dict[str, Any]) -> bool:
@@ -91,12 +99,12 @@ def collect(
             key: record
             for key, record in found.items()
             if key in mine
-            and (key in plan.missing or key not in log.records)
+            and (key in plan.missing or not is_good(log.records.get(key)))
             # What is found stays found, whatever fails later.
             and not (record.row["status"] == "failed" and is_good(log.records.get(key)))
         }
         stays = (is_overridden and log.runs) or _same_runs(log.runs, standing)
-        return log if stays and not new else Log(log.records | new, log.runs if stays else standing or runs)
+        return log if stays and not new else Log(log.records | new, log.runs if stays else standing)
 
     # Whoever has nothing to write needs no lock; whoever has looks again, since another may have written.
     log = read_log(path)

@@ -89,6 +89,8 @@ def _train_mistakes(stage: TrainStage, images: int, places: int) -> list[tuple[L
     if places == 1 and steps and (stage.batch_size == 1 or leaves_one):
         text = f"expected a last batch of more than one image for batch_norm; {images} images leave one"
         text = text if stage.batch_size > 1 else "expected at least 2 images a batch for batch_norm, found 1"
+        if images == 1:
+            text = "batch_norm needs more than one image: choose a larger data.train_size"
         return [(("batch_size",), text)]
     if stage.ramp is not None and not ramp_events(stage.ramp, steps):
         most = min(int(stage.ramp.end * steps + 1e-9), steps - 1)

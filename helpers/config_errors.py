@@ -119,7 +119,7 @@ def _mistake(item: dict[str, Any]) -> tuple[Loc, str]:
         .replace("List should have", "expected")
     )
     message = re.sub(r" after validation, not \d+| or (instance of|object to extract fields).*", "", message)
-    above_one = kind in ("less_than_equal", "less_than") and 1 in (context.get("le"), context.get("lt"))
+    above_one = kind == "less_than_equal" and context.get("le") == 1
     hint = "; a share is meant, not percent" if above_one else ""
     return loc, f"{message}, found {short(found)}{hint}"
 

@@ -11,6 +11,9 @@ from .shapes import LayerShape, layer_shapes
 from .tasks import Task, best_device
 from .train_dojo import actual_precision
 
+ATTEMPTS = 3
+"""How often a task may fail, or its worker die, before it is recorded as failed."""
+
 MACS_PER_S = 4e10
 """Multiply-accumulates of one core in float32, measured on large layers; small ones wait for the steps."""
 
@@ -44,6 +47,9 @@ def _stage_seconds(stage: Verb, images: int, shapes: list[LayerShape]) -> float:
         steps, device = step_count(stage, images), torch.device(best_device())
         is_faster = actual_precision(device, stage.precision) == "bfloat16"
         products += 3 * steps * stage.batch_size * macs * (BFLOAT16 if is_faster else 1)
+    elif stage.type == "rewind" and stage.to not in ("init", "fresh"):
+        steps = stage.to.step  # the first training up to there, at about its batch size
+        products += 3 * steps * 128 * macs
     elif stage.type == "compact":
         products += 20_000 * macs
     elif stage.type == "refit" and stage.mode == "full":

@@ -15,6 +15,7 @@ import threading
 import time
 import traceback
 import uuid
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager
@@ -23,9 +24,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm import tqdm
 
-from .costs import STARTING_S, longest_chain, seconds_of, training_images
+from .costs import ATTEMPTS, STARTING_S, longest_chain, seconds_of, training_images
 from .errors import UserError
-from .freshness import LOADED, code_stamp
+from .freshness import is_as_loaded
 from .sentence import step_count
 from .stages import PERSISTENT
 from .tasks import Done, Task, perform
@@ -36,9 +37,6 @@ if TYPE_CHECKING:  # Dask is imported where it is needed: what is there already 
 
 ADDRESS = "DASK_SCHEDULER_ADDRESS"
 """Variable of the environment that names a running scheduler."""
-
-ATTEMPTS = 3
-"""How often a task may fail, or its worker die, before it is recorded as failed."""
 
 LOOK_S = 1.0
 """Seconds between two looks at how many workers there are, and between two reports of a training."""
@@ -63,15 +61,16 @@ def execute(tasks: list[Task], workers: int | None = None, scheduler: str | None
     stages = {task.key: seconds_of(task) for task in tasks}
     seconds = {key: sum(parts) for key, parts in stages.items()}
     is_small = workers is None and scheduler is None and sum(seconds.values()) < STARTING_S
+    is_small = is_small and not any(task.teachers for task in tasks)  # their passes are not counted
     ahead, threads = _Queue(tasks), max(task.threads for task in tasks)
     with _Bar(tasks, stages) as bar:
-        if is_small and not _workers_run() and code_stamp() == LOADED:
+        if is_small and not _workers_run() and is_as_loaded():
             steps = _perform_here(ahead, bar)
         else:
             if scheduler is None:
                 _say_what_is_idle(tasks, seconds, threads)
-            most = min(workers or _default_workers(threads), len(tasks))
-            steps = _perform_on_workers(ahead, bar, most, workers is None, scheduler)
+            wanted = min(workers or _default_workers(threads), len(tasks))
+            steps = _perform_on_workers(ahead, bar, wanted, workers is None, scheduler)
         with closing(steps):
             for done in steps:
                 for ended in ahead.finish(done):
@@ -129,7 +128,7 @@ class _Bar:
     def start(self) -> None:
         """Show it: what could keep the work from starting has been told by now."""
         # In whole milliseconds, which add up to just the total.
-        self.bar = tqdm(total=round(1000 * sum(map(sum, self.seconds.values()))), bar_format=BAR)
+        self.bar = tqdm(total=round(1000 * sum(map(sum, self.seconds.values()))), bar_format=BAR, miniters=0)
 
     def __exit__(self, *_: Any) -> None:
         if self.bar is not None:
@@ -175,19 +174,30 @@ class _Bar:
 def _perform_here(ahead: _Queue, bar: _Bar) -> Iterator[Done]:
     """Task by task in this process: in a thread made for it, which torch sets up as it does a worker's."""
     bar.start()
+    stop = threading.Event()
     with ThreadPoolExecutor(1, "prune-playground") as pool:
-        while ahead:
-            future = pool.submit(_attempt_here, ahead.pop(), bar)
-            while not wait([future], timeout=LOOK_S).done:
-                bar.show_heard()
-            yield future.result()
+        try:
+            while ahead:
+                future = pool.submit(_attempt_here, ahead.pop(), bar, stop)
+                while not wait([future], timeout=LOOK_S).done:
+                    bar.show_heard()
+                yield future.result()
+        finally:
+            stop.set()  # after Ctrl-C; a training looks at it after every step
 
 
-def _attempt_here(task: Task, bar: _Bar) -> Done:
+def _attempt_here(task: Task, bar: _Bar, stop: threading.Event) -> Done:
     """A task in this process; what goes wrong would do so again."""
+    tell = _now_and_then(lambda *place: bar.hear(task.key, *place))
+
+    def report(index: int, step: int) -> None:
+        if stop.is_set():
+            raise RuntimeError("stopped")
+        tell(index, step)
+
     try:
         with _ONE_AT_A_TIME:
-            return perform(task, 0, _now_and_then(lambda *place: bar.hear(task.key, *place)))
+            return perform(task, 0, report)
     except UserError as error:
         return Done(task.key, error=str(error), is_input=True)
     except Exception:
@@ -195,24 +205,25 @@ def _attempt_here(task: Task, bar: _Bar) -> Done:
 
 
 def _perform_on_workers(
-    ahead: _Queue, bar: _Bar, most: int, at_least: bool, scheduler: str | None
+    ahead: _Queue, bar: _Bar, wanted: int, at_least: bool, scheduler: str | None
 ) -> Iterator[Done]:
     """On workers of our own or of a running scheduler, whose number may change meanwhile."""
-    with _connected(most, at_least, scheduler) as client:
+    with _connected(wanted, at_least, scheduler) as client:
         bar.start()
         call, arrived, under_way = uuid.uuid4().hex[:8], queue.SimpleQueue(), {}
-        topic = f"prune-playground-{call}"
-        client.subscribe_topic(topic, lambda event: bar.hear(*event[1]))
+        listeners[call] = bar
+        client.subscribe_topic(TOPIC, _pass_on)
         # Where workers may come, one more waits than there are threads, for those that come to take it at
         # once; else none, since a task that waits at a busy worker leaves another idle.
         crowd = _Crowd(client, scheduler)
         while ahead or under_way:
-            while ahead and len(under_way) < crowd.room():
+            room = crowd.room()
+            while ahead and len(under_way) < room:
                 task = ahead.pop()
                 # One prefix for all, by which Dask learns how long they take. The key names the output too:
                 # two calls with unlike folders share no future.
                 key = f"perform-{task.key}-{_digest(task.networks)}-{call}"
-                future = client.submit(_attempt, task, topic, key=key, retries=ATTEMPTS - 1)
+                future = client.submit(_attempt, task, call, key=key, retries=ATTEMPTS - 1)
                 under_way[future.key] = task, future
                 future.add_done_callback(arrived.put)
             try:
@@ -221,8 +232,23 @@ def _perform_on_workers(
                 bar.show_heard()
                 continue
             task, _ = under_way.pop(future.key)
+            bar.show_heard()
             yield _outcome(task.key, future)
-        client.unsubscribe_topic(topic)
+
+
+TOPIC = "prune-playground"
+"""Under which workers say where they are; one for all calls, since a scheduler keeps every topic."""
+
+listeners: weakref.WeakValueDictionary[str, _Bar] = weakref.WeakValueDictionary()
+"""Bars by call; a bar is gone when its call is."""
+
+
+def _pass_on(event: tuple[float, tuple[str, str, int, int]]) -> None:
+    """What a worker has said, to the bar of the call that it works for."""
+    call, *place = event[1]
+    bar = listeners.get(call)
+    if bar is not None:
+        bar.hear(*place)
 
 
 class _Crowd:
@@ -230,18 +256,19 @@ class _Crowd:
 
     def __init__(self, client: Client, scheduler: str | None):
         self.client, self.scheduler = client, scheduler
-        self.threads, self.looked, self.seen, self.has_said = 0, -LOOK_S, time.monotonic(), False
+        self.threads, self.looked_at, self.seen_at, self.has_said = 0, -LOOK_S, time.monotonic(), False
 
     def room(self) -> int:
         """Tasks that may be at the workers now; says where there are none."""
         now = time.monotonic()
-        if now - self.looked >= LOOK_S:
-            self.threads, self.looked = sum(self.client.nthreads().values()), now
+        if now - self.looked_at >= LOOK_S:
+            self.threads, self.looked_at = sum(self.client.nthreads().values()), now
         if self.threads:
-            self.seen = now
-        elif now - self.seen > LONELY_S and not self.has_said:
+            self.seen_at = now
+        elif now - self.seen_at > LONELY_S and not self.has_said:
             self.has_said = True
-            say(f"{_name_of(self.scheduler)}: no worker has come in {LONELY_S:.0f} s; waiting for the first")
+            name = _name_of(self.scheduler) if self.scheduler else "workers"
+            say(f"{name}: there has been no worker for {LONELY_S:.0f} s; waiting for one")
         return max(1, self.threads + (1 if self.scheduler else 0))
 
 
@@ -291,13 +318,13 @@ _ONE_AT_A_TIME = threading.Lock()
 """Torch's thread count and the generator of dropout belong to a process; a worker may have many threads."""
 
 
-def _attempt(task: Task, topic: str) -> Done:
+def _attempt(task: Task, call: str) -> Done:
     """What a worker runs. Bad input fails at once; anything else is Dask's to try again."""
     from distributed import get_worker
 
     worker = get_worker()
     number = int(worker.name) if str(worker.name).isdigit() else 0
-    report = _now_and_then(lambda *place: worker.log_event(topic, (task.key, *place)))
+    report = _now_and_then(lambda *place: worker.log_event(TOPIC, (call, task.key, *place)))
     try:
         with _ONE_AT_A_TIME:
             return perform(task, number, report)

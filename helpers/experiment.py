@@ -59,7 +59,9 @@ def run_experiment(
     # With --force too: a damaged log is told now, not when everything has been computed.
     known = read_log(path)
     runs = describe(experiment)
-    standing = standing_runs(config, profile, out) if overrides else runs | source_of(config, out)
+    standing = runs | source_of(config, out)
+    if overrides:
+        standing = standing_runs(config, profile, out) or standing
     check_owner(path, known, standing, config, out)
     if not force:
         own = {key: record for key, record in known.records.items() if is_good(record)}
@@ -166,7 +168,7 @@ def _at_least_one(text: str) -> int:
 
 def _config_among(overrides: list[str]) -> str | None:
     """The config that stands behind --set, taken out of what --set has swallowed."""
-    files = [text for text in overrides if "=" not in text or text.endswith(".json")]
+    files = [text for text in overrides if "=" not in text] or [t for t in overrides if t.endswith(".json")]
     if not files:
         return None
     overrides.remove(files[-1])

@@ -7,36 +7,44 @@ from .files import ROOT
 WATCHED = ("helpers", "data")
 """Folders whose files decide what a worker computes, or that it keeps in memory."""
 
-SETTINGS = ("ATEN_", "CUDA_", "DNNL_", "GOMP_", "KMP_", "LD_", "MALLOC_", "MKL_", "OMP_", "ONEDNN_",
-            "OPENBLAS_", "PYTHON", "PYTORCH_", "TORCH")  # fmt: skip
-"""How the names of variables begin that decide how torch computes, or which code is found."""
+SETTINGS = ("ATEN_", "CUDA_", "DNNL_", "GOMP_", "KMP_", "LD_", "MKL_", "OMP_", "ONEDNN_", "OPENBLAS_",
+            "PYTHONHOME", "PYTHONPATH", "PYTORCH_")  # fmt: skip
+"""How the names of variables begin that decide how torch computes, or which code is found. Numbers of
+threads do not: a task asks torch for its own."""
 
 Stamp = frozenset[tuple[str, int, int]]
 
 
-def files_stamp() -> Stamp:
-    """Path, time and size of every file of the watched folders; a few milliseconds."""
+def files_stamp(watched: tuple[str, ...] = WATCHED) -> Stamp:
+    """Path, time and size of every file of these folders; a few milliseconds."""
     found = []
-    for folder in WATCHED:
+    for folder in watched:
         for place, folders, names in os.walk(ROOT / folder):
             folders[:] = [name for name in folders if name != "__pycache__" and not name.startswith(".")]
             for name in names:
                 if not name.startswith("."):
                     path = os.path.join(place, name)
-                    about = os.stat(path)
+                    try:
+                        about = os.stat(path)
+                    except OSError:  # a link to nowhere, or gone meanwhile
+                        continue
                     found.append((path, about.st_mtime_ns, about.st_size))
     return frozenset(found)
 
 
 def settings_stamp() -> dict[str, str]:
     """The variables of the environment that matter to a worker."""
-    return {name: value for name, value in os.environ.items() if name.startswith(SETTINGS)}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(SETTINGS) and not name.endswith("_NUM_THREADS")
+    }
 
 
-def code_stamp() -> Stamp:
-    """The part of `files_stamp` that this process has loaded as code."""
-    return frozenset(file for file in files_stamp() if file[0].endswith(".py"))
+LOADED = files_stamp(("helpers",)), settings_stamp()
+"""Code and settings as they were when this process loaded them."""
 
 
-LOADED = code_stamp()
-"""The code as it was when this process loaded it."""
+def is_as_loaded() -> bool:
+    """Whether this process would compute what the files say now, as its environment says now."""
+    return (files_stamp(("helpers",)), settings_stamp()) == LOADED

@@ -43,7 +43,7 @@ class Record:
 
 @dataclass
 class Log:
-    """A log's contents: records by hash, and the runs of the last call that wrote it."""
+    """A log's contents: records by hash, and the runs of its config file as it stands."""
 
     records: dict[str, Record] = field(default_factory=dict)
     runs: dict[str, Any] = field(default_factory=dict)

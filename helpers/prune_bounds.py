@@ -43,9 +43,11 @@ class PruneBounds:
                 continue
             least = self._least(words.kind, frozenset(together))
             if sum(asked[names] for names in touched) < least:
-                place = next((loc for names, _, loc in groups if touched == [names]), ("sparsity",))
+                said = {loc: amount.sparsity for names, amount, loc in groups if names in touched}
+                place = ("sparsity",) if ("sparsity",) in said else ("layers",)
+                place = next(iter(said)) if len(said) == 1 else place
                 share = _share(least, self._total(words.kind, together))
-                found = next(amount.sparsity for names, amount, _ in groups if names == touched[0])
+                found = said.get(place, sum(asked[n] for n in touched) / self._total(words.kind, together))
                 which = "" if len(together) == 1 else f" of {', '.join(together)} together"
                 text = f"expected at least {share}, which an earlier stage pruned{which}, found {found:g}"
                 mistakes.append((place, text))

@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     began = time.perf_counter()
     try:
-        client.execute(env=os.environ | {"PROFILE": profile})
+        client.execute(env=os.environ | {"PROFILE": profile}, cleanup_kc=True)
     except CellExecutionError as error:
         say(f"\n{error}", sys.stderr)
         return 1

@@ -104,7 +104,6 @@ def best_device(worker: int = 0) -> str:
 def perform(task: Task, worker: int = 0, report: Report | None = None) -> Done:
     """Run the task's stages and write its records and weights.
 
-
     Single-threaded unless told otherwise, so that results do not depend on how many workers there are.
     Ends early, without a record, where a stage before has diverged.
     """

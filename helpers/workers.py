@@ -5,6 +5,7 @@ import logging
 import multiprocessing.spawn
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,10 +15,8 @@ from typing import Any
 import dask
 from distributed import Client, LocalCluster, Nanny
 
+from .costs import ATTEMPTS
 from .freshness import Stamp, files_stamp, settings_stamp
-
-ATTEMPTS = 3
-"""How often a task may fail, or its worker die, before it is recorded as failed."""
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 """A worker's environment: threads are what a task asks torch for."""
@@ -36,7 +35,7 @@ connections that it closes."""
 
 
 @dataclass
-class Own:
+class OwnCluster:
     """The cluster of this process, and what it was started from."""
 
     cluster: LocalCluster
@@ -54,8 +53,16 @@ class Own:
             and self.files == files_stamp()
         )
 
+    def is_complete(self) -> bool:
+        """Whether all its workers are there, or back in a moment; Dask forgets those that take too long."""
+        try:
+            _wait_for(self.client, len(self.cluster.worker_spec), 20)
+        except (OSError, TimeoutError):
+            return False
+        return True
 
-_own: Own | None = None
+
+_own: OwnCluster | None = None
 
 
 def is_running() -> bool:
@@ -68,12 +75,23 @@ def own_client(wanted: int, at_least: bool) -> Client:
 
     Started anew where a file or a setting has changed since.
     """
+    with _changing:
+        return _client_of(wanted, at_least)
+
+
+_changing = threading.Lock()
+"""Two threads of one process share its workers."""
+
+
+def _client_of(wanted: int, at_least: bool) -> Client:
+    """See `own_client`."""
     global _own
-    if _own is not None and not _own.is_usable():
+    if _own is not None and not (_own.is_usable() and _own.is_complete()):
         end_workers()
     with dask.config.set(SETTINGS):
         if _own is None:
-            _own = _start(wanted)
+            # Without workers at first, so that whatever comes in between, somebody knows of the cluster.
+            _own = _start()
         running = len(_own.cluster.worker_spec)
         if running < wanted or (running > wanted and not at_least):
             _own.cluster.scale(wanted)
@@ -81,28 +99,28 @@ def own_client(wanted: int, at_least: bool) -> Client:
     return _own.client
 
 
-def _start(workers: int) -> Own:
-    """A scheduler and workers on this machine."""
+def _start() -> OwnCluster:
+    """A scheduler on this machine that workers can be asked of."""
     files, settings = files_stamp(), settings_stamp()
     handlers = [handler for name in LOUD for handler in logging.getLogger(name).handlers]
     levels = [handler.level for handler in handlers]
     cluster = LocalCluster(
-        n_workers=workers, threads_per_worker=1, memory_limit=0, dashboard_address=":0",
+        n_workers=0, threads_per_worker=1, memory_limit=0, dashboard_address=":0",
         # A free port and no page on it; with None, Dask takes port 8787 and warns if that is taken.
         scheduler_kwargs={"dashboard": False},
         silence_logs=logging.CRITICAL, worker_class=QuietNanny, env=settings | ONE_THREAD,
     )  # fmt: skip
     for handler, level in zip(handlers, levels, strict=True):  # silence is for the workers
         handler.setLevel(level)
-    return Own(cluster, Client(cluster, set_as_default=False), files, settings, os.getpid())
+    return OwnCluster(cluster, Client(cluster, set_as_default=False), files, settings, os.getpid())
 
 
-def _wait_for(client: Client, workers: int) -> None:
+def _wait_for(client: Client, workers: int, seconds: float = 120) -> None:
     """Until there are just so many workers. Raises TimeoutError where they do not come."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + seconds
     while len(client.nthreads()) != workers:
         if time.monotonic() > end:
-            raise TimeoutError(f"{workers} workers have not come within a minute")
+            raise TimeoutError(f"{workers} workers have not come within {seconds:.0f} s")
         time.sleep(0.05)
 
 
@@ -112,13 +130,15 @@ def end_workers() -> None:
     own, _own = _own, None
     if own is None or own.process != os.getpid():  # after a fork it is the other process's
         return
-    with quiet(), suppress(Exception):
-        for nanny in own.cluster.workers.values():
+    with quiet():
+        for nanny in list(own.cluster.workers.values()):
             nanny.auto_restart = False
-            if nanny.pid:
-                os.kill(nanny.pid, signal.SIGKILL)
-        own.cluster.close(timeout=5)
-        own.client.close()
+            with suppress(ProcessLookupError):
+                if nanny.pid:
+                    os.kill(nanny.pid, signal.SIGKILL)
+        for part in (own.cluster, own.client):
+            with suppress(Exception):
+                part.close(timeout=5)
 
 
 atexit.register(end_workers)
@@ -166,14 +186,21 @@ def _without_main() -> Iterator[None]:
             multiprocessing.spawn.get_preparation_data = multiprocessing.spawn.get_preparation_data.real
 
 
+_quiet_blocks: list[dict[str, int]] = []
+"""Levels of Dask's loggers before the first of the blocks that keep them quiet now."""
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Dask says nothing meanwhile; afterwards its loggers are as they were."""
-    levels = {name: logging.getLogger(name).level for name in LOUD}
+    """Dask says nothing meanwhile; afterwards its loggers are as they were. Several blocks may overlap."""
+    levels = _quiet_blocks[0] if _quiet_blocks else {name: logging.getLogger(name).level for name in LOUD}
+    _quiet_blocks.append(levels)
     for name in LOUD:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+        _quiet_blocks.pop()
+        if not _quiet_blocks:
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)

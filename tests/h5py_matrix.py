@@ -41,7 +41,7 @@ def digests_under(version: str) -> dict[str, str]:
         for call in ([*install, f"h5py=={version}"], [sys.executable, __file__, "--digests"]):
             done = subprocess.run(call, cwd=ROOT, env=environment, capture_output=True, text=True)
             if done.returncode:
-                print(done.stderr.strip().splitlines()[-1], file=sys.stderr)
+                print((done.stderr.strip().splitlines() or ["no message"])[-1], file=sys.stderr)
                 return {}
     return json.loads(done.stdout)
 
