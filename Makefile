@@ -26,6 +26,7 @@ benchmark: .venv/ready
 	$(BIN)/python -m benchmarks.training_step
 	$(BIN)/python -m benchmarks.distill_step
 	$(BIN)/python -m benchmarks.engine
+	$(BIN)/python -m benchmarks.small_work
 
 .venv/ready: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

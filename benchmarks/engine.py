@@ -1,4 +1,4 @@
-"""What the engine costs: throughput of two workers, overhead, planning, memory of the parent, small work.
+"""What the engine costs: throughput of two workers, overhead, planning, memory of the parent.
 
 Throughput is compared, in one call and interleaved, with two processes that each perform half of
 the same tasks without an engine: what the machine can give at best. All times are wall-clock and
@@ -49,10 +49,9 @@ def config(folder: Path, name: str, units: int, seeds: int, train_size: int, **t
     return path
 
 
-def seconds_of(path: Path, out: Path, workers: int | None = None) -> float:
-    """Wall-clock seconds of an experiment from nothing, in a process of its own; by default it may choose."""
-    command = [sys.executable, "-m", "helpers.experiment", path, "--out", out]
-    command += ["--workers", str(workers)] if workers else []
+def seconds_of(path: Path, out: Path, workers: int) -> float:
+    """Wall-clock seconds of an experiment from nothing, in a process of its own."""
+    command = [sys.executable, "-m", "helpers.experiment", path, "--out", out, "--workers", str(workers)]
     started = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True, cwd=FOLDER.parent)
     return time.perf_counter() - started
@@ -137,24 +136,6 @@ def parent_memory(folder: Path) -> dict[str, float]:
     return found
 
 
-def small_work(folder: Path, repetitions: int = 5) -> dict[str, float]:
-    """Seconds of an experiment of 20 steps: by the command line from nothing, and again in one process."""
-    path = config(folder, "small", 16, 1, 600, steps=20, batch_size=50)
-    times: dict[str, list[float]] = {}
-    for repetition in range(repetitions):
-        for name, workers in (("small_here_s", None), ("small_with_workers_s", 1)):
-            times.setdefault(name, []).append(seconds_of(path, folder / f"{name}-{repetition}", workers))
-    for name, workers in (("again_here_s", None), ("again_with_workers_s", 1)):
-        for steps in range(21, 22 + repetitions):
-            changes = [f"train.steps={steps}"]
-            started = time.perf_counter()
-            found = run_experiment(path, overrides=changes, out=folder / name, workers=workers)
-            beyond = time.perf_counter() - started - found.final()["wall_s"].max()
-            times.setdefault(name, []).append(beyond)
-        times[name].pop(0)  # the first call loads data or starts workers
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
 def main() -> None:
     """Print what was found and keep it beside this file as JSON."""
     parser = argparse.ArgumentParser("python -m benchmarks.engine", description=__doc__.splitlines()[0])
@@ -166,8 +147,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        found = planning(folder) | parent_memory(folder) | small_work(folder)
-        found |= throughput(folder, options.repetitions)
+        found = planning(folder) | parent_memory(folder) | throughput(folder, options.repetitions)
     for name, value in found.items():
         print(f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}")
     (FOLDER / "engine.json").write_text(json.dumps(found, indent=2) + "\n")

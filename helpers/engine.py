@@ -18,25 +18,22 @@ import uuid
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import ExitStack, closing, contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import closing
+from typing import TYPE_CHECKING
 
 import torch
-from tqdm import tqdm
 
-from .costs import ATTEMPTS, STARTING_S, longest_chain, seconds_of, training_images
+from .connecting import connected, name_of
+from .costs import ATTEMPTS, STARTING_S, longest_chain, seconds_of
 from .errors import UserError
 from .freshness import is_as_loaded
-from .sentence import step_count
+from .progress import Bar
 from .stages import PERSISTENT
 from .tasks import Done, Task, perform
 from .terminal import say
 
 if TYPE_CHECKING:  # Dask is imported where it is needed: what is there already is loaded without it
     from distributed import Client, Future
-
-ADDRESS = "DASK_SCHEDULER_ADDRESS"
-"""Variable of the environment that names a running scheduler."""
 
 LOOK_S = 1.0
 """Seconds between two looks at how many workers there are, and between two reports of a training."""
@@ -63,7 +60,7 @@ def execute(tasks: list[Task], workers: int | None = None, scheduler: str | None
     is_small = workers is None and scheduler is None and sum(seconds.values()) < STARTING_S
     is_small = is_small and not any(task.teachers for task in tasks)  # their passes are not counted
     ahead, threads = _Queue(tasks), max(task.threads for task in tasks)
-    with _Bar(tasks, stages) as bar:
+    with Bar(tasks, stages) as bar:
         if is_small and not _workers_run() and is_as_loaded():
             steps = _perform_here(ahead, bar)
         else:
@@ -105,73 +102,7 @@ def _say_what_is_idle(tasks: list[Task], seconds: dict[str, float], threads: int
         )
 
 
-BAR = "{percentage:3.0f}%|{bar:30}| {elapsed}<{remaining}{postfix}"
-
-
-class _Bar:
-    """Progress in seconds of estimated work, also inside a long training, and what is being done."""
-
-    def __init__(self, tasks: list[Task], seconds: dict[str, list[float]]):
-        """`seconds`: about how long each stage takes that a task runs, by the task's key."""
-        self.tasks, self.seconds = {task.key: task for task in tasks}, dict(seconds)
-        self.bar: tqdm | None = None
-        self.done, self.ended = 0.0, 0
-        self.under_way: dict[str, float] = {}
-        """Seconds of work done in tasks that have not ended."""
-        self.words = ""
-        self.heard: dict[str, tuple[int, int]] = {}
-        """Where tasks are: filled by other threads, since tqdm may be used by one alone."""
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def start(self) -> None:
-        """Show it: what could keep the work from starting has been told by now."""
-        # In whole milliseconds, which add up to just the total.
-        self.bar = tqdm(total=round(1000 * sum(map(sum, self.seconds.values()))), bar_format=BAR, miniters=0)
-
-    def __exit__(self, *_: Any) -> None:
-        if self.bar is not None:
-            self.bar.close()
-
-    def hear(self, key: str, index: int, step: int) -> None:
-        """A task is at this step of the stage of this index, 0 where it does not count steps."""
-        self.heard[key] = index, step
-
-    def show_heard(self) -> None:
-        """Move on to where the tasks are by now."""
-        while self.heard:
-            key, place = self.heard.popitem()
-            if key in self.seconds:
-                self._note(self.tasks[key], *place)
-        self._show()
-
-    def _note(self, task: Task, index: int, step: int) -> None:
-        """What is done of a task that has not ended."""
-        stage, place = task.stages[index], index - task.first
-        self.words = f", {stage.type}"
-        share = 0.0
-        if stage.type == "train":
-            steps = step_count(stage, training_images(task.data))
-            self.words, share = f", {stage.type} {step:,} of {steps:,}", step / max(1, steps)
-        # What is computed again for its weights was not counted.
-        mine = self.seconds[task.key]
-        self.under_way[task.key] = sum(mine[:place]) + share * mine[place] if place >= 0 else 0.0
-        self.words += f" (seed {task.seed})"
-
-    def end(self, key: str, ended: int) -> None:
-        """A task has ended, one way or the other."""
-        self.under_way.pop(key, None)
-        self.done, self.ended = self.done + sum(self.seconds.pop(key)), ended
-        self._show()
-
-    def _show(self) -> None:
-        self.bar.set_postfix_str(f"{self.ended}/{len(self.tasks)} tasks{self.words}", refresh=False)
-        done = round(1000 * (self.done + sum(self.under_way.values())))
-        self.bar.update(min(done, self.bar.total) - self.bar.n)
-
-
-def _perform_here(ahead: _Queue, bar: _Bar) -> Iterator[Done]:
+def _perform_here(ahead: _Queue, bar: Bar) -> Iterator[Done]:
     """Task by task in this process: in a thread made for it, which torch sets up as it does a worker's."""
     bar.start()
     stop = threading.Event()
@@ -186,7 +117,7 @@ def _perform_here(ahead: _Queue, bar: _Bar) -> Iterator[Done]:
             stop.set()  # after Ctrl-C; a training looks at it after every step
 
 
-def _attempt_here(task: Task, bar: _Bar, stop: threading.Event) -> Done:
+def _attempt_here(task: Task, bar: Bar, stop: threading.Event) -> Done:
     """A task in this process; what goes wrong would do so again."""
     tell = _now_and_then(lambda *place: bar.hear(task.key, *place))
 
@@ -205,10 +136,10 @@ def _attempt_here(task: Task, bar: _Bar, stop: threading.Event) -> Done:
 
 
 def _perform_on_workers(
-    ahead: _Queue, bar: _Bar, wanted: int, at_least: bool, scheduler: str | None
+    ahead: _Queue, bar: Bar, wanted: int, at_least: bool, scheduler: str | None
 ) -> Iterator[Done]:
     """On workers of our own or of a running scheduler, whose number may change meanwhile."""
-    with _connected(wanted, at_least, scheduler) as client:
+    with connected(wanted, at_least, scheduler) as client:
         bar.start()
         call, arrived, under_way = uuid.uuid4().hex[:8], queue.SimpleQueue(), {}
         listeners[call] = bar
@@ -239,7 +170,7 @@ def _perform_on_workers(
 TOPIC = "prune-playground"
 """Under which workers say where they are; one for all calls, since a scheduler keeps every topic."""
 
-listeners: weakref.WeakValueDictionary[str, _Bar] = weakref.WeakValueDictionary()
+listeners: weakref.WeakValueDictionary[str, Bar] = weakref.WeakValueDictionary()
 """Bars by call; a bar is gone when its call is."""
 
 
@@ -267,7 +198,7 @@ class _Crowd:
             self.seen_at = now
         elif now - self.seen_at > LONELY_S and not self.has_said:
             self.has_said = True
-            name = _name_of(self.scheduler) if self.scheduler else "workers"
+            name = name_of(self.scheduler) if self.scheduler else "workers"
             say(f"{name}: there has been no worker for {LONELY_S:.0f} s; waiting for one")
         return max(1, self.threads + (1 if self.scheduler else 0))
 
@@ -360,59 +291,3 @@ def _outcome(key: str, future: Future) -> Done:
 def _digest(text: object) -> str:
     """A short name for something long."""
     return hashlib.sha256(str(text).encode()).hexdigest()[:8]
-
-
-@contextmanager
-def _connected(workers: int, at_least: bool, scheduler: str | None) -> Iterator[Client]:
-    """A client of the running scheduler, or of workers of our own, who stay if all ends well."""
-    with ExitStack() as stack:
-        try:
-            from distributed import Client
-
-            from .workers import end_workers, own_client, quiet
-
-            stack.enter_context(quiet())
-            if scheduler:
-                client = stack.enter_context(Client(scheduler, timeout=10, set_as_default=False))
-            else:
-                client = own_client(workers, at_least)
-        except Exception as error:  # as many kinds as Dask has settings
-            raise UserError(_no_workers(scheduler, error)) from None
-        try:
-            yield client
-        except OSError as error:
-            if not scheduler:
-                end_workers()
-                raise
-            raise UserError(
-                f"{_name_of(scheduler)}: lost it ({error}); start it again and repeat the command: what is "
-                "finished is kept"
-            ) from None
-        except BaseException:
-            if not scheduler:
-                # All results are on disk, and after Ctrl-C a worker deep in a product would not listen.
-                end_workers()
-            raise
-
-
-def _name_of(scheduler: str) -> str:
-    """Where a scheduler's address was given."""
-    is_variable = scheduler == os.environ.get(ADDRESS)
-    return f"{ADDRESS}={scheduler}" if is_variable else f"--scheduler {scheduler}"
-
-
-def _no_workers(scheduler: str | None, error: BaseException) -> str:
-    """What to say where Dask cannot be started, or a running one not be found."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-    if not scheduler:
-        return (
-            f"Dask: expected to start workers, found {reason}; look at the environment's DASK_… variables "
-            "and at Dask's configuration files"
-        )
-    remedy = "unset it" if _name_of(scheduler).startswith(ADDRESS) else "leave the option out"
-    return (
-        f"{_name_of(scheduler)}: expected the address of a running Dask scheduler ({reason}); start one "
-        f"(dask scheduler) or {remedy}"
-    )

@@ -12,8 +12,9 @@ from contextlib import closing
 from pathlib import Path
 
 from .collecting import check_owner, collect, is_good, log_path, source_of, standing_runs
+from .connecting import ADDRESS
 from .data import provide_files
-from .engine import ADDRESS, execute
+from .engine import execute
 from .errors import UserError
 from .expansion import ExperimentConfig, load_config
 from .files import ROOT, check_folder, check_name, remove_drafts, user_path

@@ -26,6 +26,7 @@ from .report import (
     dense_table,
     distill_step_table,
     engine_table,
+    small_work_table,
 )
 from .ticket_report import levels_table, paper_table
 from .utils import load_log
@@ -63,6 +64,7 @@ def readme_tables() -> dict[str, str]:
         "published": comparison_table(logs["Challenge MLP"], "mlp-1000-1000-500-200"),
         "training_step": benchmark_table(),
         "engine": engine_table(),
+        "small_work": small_work_table(),
         "distill_step": distill_step_table(),
     }
     for name, file in ONE_SHOT.items():

@@ -125,15 +125,26 @@ def engine_table() -> pd.DataFrame:
         "two workers over one, throughput": f"{found['two_over_one']:.2f} ×",
         "two workers, share of two processes without an engine": f"{found['share_of_two_processes']:.0%}",
         "one worker, time above that of one process without an engine": f"{found['overhead']:+.1%}",
-        "20 steps by the command line, from nothing": f"{found['small_here_s']:.1f} s",
-        "… with workers, which have to start": f"{found['small_with_workers_s']:.1f} s",
-        "20 steps again in one process, beyond their own time": f"{found['again_here_s']:.2f} s",
-        "… with workers, which are there": f"{found['again_with_workers_s']:.2f} s",
         "a finished run": f"{1000 * found['finished_run_s']:.0f} ms",
         "planning 1,000 and 10,000 runs": f"{found['plan_1000_s']:.2f} s and {found['plan_10000_s']:.2f} s",
         "memory of the parent, 50 and 500 runs": f"{both[0]:.0f} MB and {both[1]:.0f} MB",
     }
     return pd.DataFrame({"measured": rows}).rename_axis("quantity")
+
+
+def small_work_table() -> pd.DataFrame:
+    """What benchmarks/small_work.py found: seconds of an experiment of 20 steps."""
+    found = json.loads((ROOT / "benchmarks" / "small_work.json").read_text())
+    rows = {
+        "by the command line, from nothing, s": ("from_nothing_here_s", "from_nothing_workers_s"),
+        "again in one process, beyond its training, s": ("again_here_s", "again_workers_s"),
+    }
+    columns = ("in the calling process", "on a worker")
+    table = {
+        name: dict(zip(columns, (f"{found[key]:.2f}" for key in keys), strict=True))
+        for name, keys in rows.items()
+    }
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("20 steps")
 
 
 def distill_step_table() -> pd.DataFrame:

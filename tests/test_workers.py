@@ -19,11 +19,12 @@ from distributed import LocalCluster
 
 from helpers import engine, workers
 from helpers.costs import longest_chain, seconds_of
-from helpers.engine import _Bar, execute
+from helpers.engine import execute
 from helpers.expansion import load_config
 from helpers.experiment import run_experiment
 from helpers.logger import Log
 from helpers.planning import make_plan
+from helpers.progress import Bar
 from helpers.tasks import Done, Task, perform
 from helpers.utils import load_log
 
@@ -303,14 +304,14 @@ def test_the_bar_moves_inside_a_training_and_says_what_is_done(
 ) -> None:
     tasks = a_plan(tiny, write_config, tmp_path / "networks", stages=[LONG], sweep={}, seeds=[3])
     heard: list[tuple[Any, ...]] = []
-    real = _Bar._note
+    real = Bar._note
 
-    def listening(bar: _Bar, task: Task, index: int, step: int) -> None:
+    def listening(bar: Bar, task: Task, index: int, step: int) -> None:
         real(bar, task, index, step)
         bar._show()
         heard.append((step, bar.words, bar.bar.n / bar.bar.total))
 
-    monkeypatch.setattr(_Bar, "_note", listening)
+    monkeypatch.setattr(Bar, "_note", listening)
     (done,) = execute(tasks, scheduler=scheduler)
     assert done.error is None
     assert len(heard) >= 2
@@ -326,7 +327,7 @@ def test_the_bar_ends_at_its_total_whatever_was_heard(
     tiny: Callable, write_config: Callable, tmp_path: Path
 ) -> None:
     tasks = a_plan(tiny, write_config, tmp_path / "networks")
-    with _Bar(tasks, {task.key: seconds_of(task) for task in tasks}) as bar:
+    with Bar(tasks, {task.key: seconds_of(task) for task in tasks}) as bar:
         bar.start()
         for ended, task in enumerate(tasks, 1):
             bar.hear(task.key, task.first, 5)
