@@ -149,7 +149,7 @@ def test_the_range_of_learning_rates_is_read_off_every_seed():
 def test_a_run_that_failed_is_told_and_no_accuracy():
     log = rates_log()
     log.results.loc[[0, 5], "status"] = "failed"
-    with pytest.raises(UserError, match=r"^fake: .* found 2 that failed; run the experiment again$"):
+    with pytest.raises(UserError, match=r"^fake: .* found 2 that failed or have not run; run it again$"):
         rate_rows(log)
 
 
