@@ -146,10 +146,8 @@ def rate_rows(log: Any) -> pd.DataFrame:
     rows = check_single(rows, ["arm", "lr", "seed"], log.experiment)
     failed = rows["status"].isin(["failed", "missing"]).sum()
     if failed:
-        text = (
-            f"expected runs that ended or diverged, found {failed} that failed or have not run; run it again"
-        )
-        raise UserError(f"{log.experiment}: {text}")
+        text = f"expected runs that ended or diverged, found {failed} that failed or have not run"
+        raise UserError(f"{log.experiment}: {text}; run it again")
     for accuracy in (0.97, 0.98):
         reached = log.curves[log.curves["val_accuracy"] >= accuracy].groupby("run")["step"].min()
         rows[f"steps_{accuracy:.0%}".rstrip("%")] = rows["run"].map(reached)

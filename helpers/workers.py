@@ -90,8 +90,7 @@ def _client_of(wanted: int, at_least: bool) -> Client:
         end_workers()
     with dask.config.set(SETTINGS):
         if _own is None:
-            # Without workers at first, so that whatever comes in between, somebody knows of the cluster.
-            _own = _start()
+            _own = _start(wanted)
         running = len(_own.cluster.worker_spec)
         if running < wanted or (running > wanted and not at_least):
             _own.cluster.scale(wanted)
@@ -99,20 +98,29 @@ def _client_of(wanted: int, at_least: bool) -> Client:
     return _own.client
 
 
-def _start() -> OwnCluster:
-    """A scheduler on this machine that workers can be asked of."""
+def _start(workers: int) -> OwnCluster:
+    """A scheduler and workers on this machine; none is left behind where they cannot start, or at Ctrl-C."""
     files, settings = files_stamp(), settings_stamp()
     handlers = [handler for name in LOUD for handler in logging.getLogger(name).handlers]
     levels = [handler.level for handler in handlers]
-    cluster = LocalCluster(
-        n_workers=0, threads_per_worker=1, memory_limit=0, dashboard_address=":0",
-        # A free port and no page on it; with None, Dask takes port 8787 and warns if that is taken.
-        scheduler_kwargs={"dashboard": False},
-        silence_logs=logging.CRITICAL, worker_class=QuietNanny, env=settings | ONE_THREAD,
-    )  # fmt: skip
-    for handler, level in zip(handlers, levels, strict=True):  # silence is for the workers
-        handler.setLevel(level)
-    return OwnCluster(cluster, Client(cluster, set_as_default=False), files, settings, os.getpid())
+    cluster = LocalCluster.__new__(
+        LocalCluster
+    )  # in two steps, so that we know it if the second is broken off
+    try:
+        cluster.__init__(
+            n_workers=workers, threads_per_worker=1, memory_limit=0, dashboard_address=":0",
+            # A free port and no page on it; with None, Dask takes port 8787 and warns if that is taken.
+            scheduler_kwargs={"dashboard": False},
+            silence_logs=logging.CRITICAL, worker_class=QuietNanny, env=settings | ONE_THREAD,
+        )  # fmt: skip
+        client = Client(cluster, set_as_default=False)
+    except BaseException:
+        _kill(cluster)
+        raise
+    finally:
+        for handler, level in zip(handlers, levels, strict=True):  # silence is for the workers
+            handler.setLevel(level)
+    return OwnCluster(cluster, client, files, settings, os.getpid())
 
 
 def _wait_for(client: Client, workers: int, seconds: float = 120) -> None:
@@ -131,14 +139,20 @@ def end_workers() -> None:
     if own is None or own.process != os.getpid():  # after a fork it is the other process's
         return
     with quiet():
-        for nanny in list(own.cluster.workers.values()):
-            nanny.auto_restart = False
-            with suppress(ProcessLookupError):
-                if nanny.pid:
-                    os.kill(nanny.pid, signal.SIGKILL)
-        for part in (own.cluster, own.client):
-            with suppress(Exception):
-                part.close(timeout=5)
+        _kill(own.cluster)
+        with suppress(Exception):
+            own.client.close(timeout=5)
+
+
+def _kill(cluster: LocalCluster) -> None:
+    """End a cluster and its workers at once."""
+    for nanny in list(getattr(cluster, "workers", {}).values()):
+        nanny.auto_restart = False
+        with suppress(ProcessLookupError):
+            if nanny.pid:
+                os.kill(nanny.pid, signal.SIGKILL)
+    with suppress(Exception):
+        cluster.close(timeout=5)
 
 
 atexit.register(end_workers)
@@ -159,7 +173,10 @@ class QuietNanny(Nanny):
     async def instantiate(self) -> Any:
         """Start the process of the worker; Dask calls it for every start, restarts included."""
         with _without_main():
-            return await super().instantiate()
+            try:
+                return await super().instantiate()
+            finally:
+                os.environ.pop("__DASK_PARENT_PID", None)  # with which Dask names its processes
 
 
 _hiding = 0
