@@ -70,7 +70,7 @@ def mean_interval(frame: pd.DataFrame, by: str | list[str], value: str) -> pd.Da
     return table
 
 
-@styled
+@style_context("default")  # what is laid out only now does not follow the user's matplotlibrc either
 def save_figure(fig: Figure, name: str, folder: str | Path) -> Path:
     """Writes folder/name.png (200 dpi) and name.pdf, the same bytes for the same figure; returns the former.
 

@@ -134,7 +134,7 @@ print(*(nanny.pid for nanny in sys.modules["helpers.workers"]._own.cluster.worke
 """
 
 
-@pytest.mark.parametrize("end", ["pass", "time.sleep(60)", "raise SystemExit(3)", "1 / 0"])
+@pytest.mark.parametrize("end", ["pass", "time.sleep(60)", "1 / 0"])
 def test_no_worker_is_an_orphan(config: Path, tmp_path: Path, end: str) -> None:
     """After the end of a script, an error in it, or SIGKILL."""
     call = [sys.executable, "-c", CALLS.format(end=end), config, tmp_path]
@@ -238,7 +238,7 @@ def test_workers_that_come_late_are_at_work_within_seconds(
 ) -> None:
     """README's recipe: scale, and call at once; then another worker comes while one computes."""
     monkeypatch.setattr(engine, "LONELY_S", 1.0)
-    config = write_config(tiny(stages=[LONG], sweep={}, seeds=list(range(6))))
+    config = write_config(tiny(stages=[LONG], sweep={}, seeds=list(range(4))))
     busy: dict[str, float] = {}
     with LocalCluster(
         n_workers=0, threads_per_worker=1, memory_limit=0, dashboard_address=":0",
@@ -269,7 +269,7 @@ def test_workers_that_come_late_are_at_work_within_seconds(
 def test_an_adaptive_cluster_grows_with_what_waits(
     tiny: Callable, write_config: Callable, tmp_path: Path
 ) -> None:
-    config = write_config(tiny(stages=[LONG], sweep={}, seeds=list(range(8))))
+    config = write_config(tiny(stages=[LONG], sweep={}, seeds=list(range(5))))
     most = 0
     with LocalCluster(
         n_workers=0, threads_per_worker=1, memory_limit=0, dashboard_address=":0",
