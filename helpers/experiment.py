@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .collecting import check_owner, collect, is_good, log_path, source_of, standing_runs
 from .connecting import ADDRESS
-from .data import provide_files
+from .data_files import provide_files
 from .engine import execute
 from .errors import UserError
 from .expansion import ExperimentConfig, load_config

@@ -103,9 +103,8 @@ def _start(workers: int) -> OwnCluster:
     files, settings = files_stamp(), settings_stamp()
     handlers = [handler for name in LOUD for handler in logging.getLogger(name).handlers]
     levels = [handler.level for handler in handlers]
-    cluster = LocalCluster.__new__(
-        LocalCluster
-    )  # in two steps, so that we know it if the second is broken off
+    # In two steps, so that the cluster is known here if the second is broken off.
+    cluster = LocalCluster.__new__(LocalCluster)
     try:
         cluster.__init__(
             n_workers=workers, threads_per_worker=1, memory_limit=0, dashboard_address=":0",

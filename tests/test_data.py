@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision import datasets
 
-from helpers import data
+from helpers import data, data_files
 from helpers.config_parts import DataConfig
 from helpers.data import Dataset, load_dataset, shift_images
 from helpers.errors import UserError
@@ -40,8 +40,8 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     raw = root / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for file in FILES:
-        (raw / f"{file}.gz").write_bytes((data.DATA_ROOT / "MNIST" / "raw" / f"{file}.gz").read_bytes())
-    data._provide_idx("mnist", root)
+        (raw / f"{file}.gz").write_bytes((data_files.DATA_ROOT / "MNIST" / "raw" / f"{file}.gz").read_bytes())
+    data_files._provide_idx("mnist", root)
     return root
 
 
@@ -60,7 +60,7 @@ def mnist(unpacked: Path) -> Dataset:
 @pytest.fixture(autouse=True)
 def no_debian_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Whether or not this machine has Debian's Fashion-MNIST, the tests run as if it had not."""
-    monkeypatch.setattr(data, "DEBIAN_FASHION_MNIST", tmp_path / "debian")
+    monkeypatch.setattr(data_files, "DEBIAN_FASHION_MNIST", tmp_path / "debian")
 
 
 @pytest.fixture(autouse=True)
@@ -237,7 +237,7 @@ def test_unpacked_files_suffice(root: Path) -> None:
     for archive in root.rglob("*.gz"):
         archive.unlink()
     before = {path.name: path.stat().st_mtime_ns for path in (root / "MNIST" / "raw").iterdir()}
-    data.provide_files("mnist", root)
+    data_files.provide_files("mnist", root)
     assert before == {path.name: path.stat().st_mtime_ns for path in (root / "MNIST" / "raw").iterdir()}
     assert len(before) == 4
 
@@ -315,10 +315,10 @@ def test_an_interrupted_unpacking_leaves_nothing_half(root: Path, monkeypatch: p
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            data._provide_idx("mnist", root)
+            data_files._provide_idx("mnist", root)
     assert not path.exists()
     assert not leftovers(root)
-    data._provide_idx("mnist", root)
+    data_files._provide_idx("mnist", root)
     assert path.exists()
 
 
@@ -326,14 +326,14 @@ def test_two_processes_unpack_at_once(unpacked: Path, tmp_path: Path) -> None:
     raw = tmp_path / "MNIST" / "raw"
     link_files(unpacked / "MNIST" / "raw", raw, ".gz")
     script = (
-        "import sys; from pathlib import Path; from helpers.data import _provide_idx\n"
+        "import sys; from pathlib import Path; from helpers.data_files import _provide_idx\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         "_provide_idx('mnist', Path(sys.argv[1]))\n"
     )
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", script, tmp_path],
-            cwd=data.DATA_ROOT.parent,
+            cwd=data_files.DATA_ROOT.parent,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -348,7 +348,7 @@ def test_two_processes_unpack_at_once(unpacked: Path, tmp_path: Path) -> None:
     for process in processes:
         process.communicate(timeout=60)
         assert process.returncode == 0
-    assert {file: sha256(raw / file) for file in FILES} == data._IDX_SHA256["mnist"]
+    assert {file: sha256(raw / file) for file in FILES} == data_files._IDX_SHA256["mnist"]
     assert not leftovers(tmp_path)
 
 
@@ -376,7 +376,7 @@ def test_without_a_network_the_files_to_put_are_named(
         raise error
 
     if error is not None:  # else torchvision's own code runs, and finds no network
-        monkeypatch.setattr(getattr(datasets, data._READER[name]), "download", refuse)
+        monkeypatch.setattr(getattr(datasets, data_files._READER[name]), "download", refuse)
     with pytest.raises(UserError) as raised:
         load_dataset(DataConfig(dataset=name), root=tmp_path)
     (line,) = raised.value.lines
@@ -392,7 +392,7 @@ def test_fashion_mnist_of_debian_needs_no_network(
 ) -> None:
     # MNIST's digits stand in for the package's clothes; hence their digests.
     link_files(unpacked / "MNIST" / "raw", tmp_path / "debian", ".gz")
-    monkeypatch.setitem(data._IDX_SHA256, "fashion_mnist", data._IDX_SHA256["mnist"])
+    monkeypatch.setitem(data_files._IDX_SHA256, "fashion_mnist", data_files._IDX_SHA256["mnist"])
     root = tmp_path / "data"
     dataset = load_dataset(DataConfig(dataset="fashion_mnist", train_size=10), root=root)
     assert dataset.test.labels[:5].tolist() == [7, 2, 1, 0, 4]
@@ -419,7 +419,7 @@ def test_a_download_moves_in_whole(unpacked: Path, tmp_path: Path, monkeypatch: 
             raise URLError("connection lost")
 
     monkeypatch.setattr(datasets.KMNIST, "download", download)
-    monkeypatch.setitem(data._IDX_SHA256, "kmnist", data._IDX_SHA256["mnist"])
+    monkeypatch.setitem(data_files._IDX_SHA256, "kmnist", data_files._IDX_SHA256["mnist"])
     config = DataConfig(dataset="kmnist", train_size=10)
     with pytest.raises(UserError, match="connection lost"):
         load_dataset(config, root=tmp_path)
