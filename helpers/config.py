@@ -7,7 +7,7 @@ editor complete and check a config while it is being written.
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -248,6 +248,9 @@ class ConfigFile(Sentence):
 
     schema_: str | None = Field(None, alias="$schema", description="Where the editor finds this schema.")
     description: str = Field("", description="What the experiment asks, in a sentence.")
+    define: dict[str, Any] = Field(
+        {}, description="Stages, nets, lists of stages by name; {'use': name} takes one, but in profiles."
+    )
     seeds: list[Annotated[Count, Field(ge=0)]] = Field(
         [0], min_length=1, description="A run for each: initial weights, data order, masks, augmentation."
     )
@@ -275,7 +278,11 @@ def json_schema() -> dict[str, Any]:
                 model["properties"][key] = _or_axis(field) | about
     # An arm may bring what the file as a whole leaves out.
     schema["required"] = []
-    schema["$defs"] |= {"Arm": _arm(schema)}
+    name = {"type": "string", "description": "A definition. Objects merge with it; null takes a key away."}
+    use = {"$ref": "#/$defs/Part", "required": ["use"], "properties": {"use": name}}
+    schema["$defs"] |= {"Arm": _arm(schema), "Part": _part(schema), "Use": use}
+    forms = [{"$ref": "#/$defs/Part"}, schema["properties"]["stages"]["anyOf"][0]]
+    schema["properties"]["define"]["additionalProperties"] = {"anyOf": forms}
     schema["properties"]["arms"]["additionalProperties"] = {"$ref": "#/$defs/Arm"}
     return schema
 
@@ -286,18 +293,31 @@ def _arm(schema: dict[str, Any]) -> dict[str, Any]:
     parts = {}
     for key, model in (("data", "DataConfig"), ("net", "NetConfig")):
         parts[key] = {word: value for word, value in models[model].items() if word != "required"}
+    parts["net"] = {"anyOf": [parts["net"], {"$ref": "#/$defs/Use"}]}
     then = fields["stages"] | {"description": "Stages after those of the file."}
     parts |= {"seeds": fields["seeds"], "stages": fields["stages"], "then": then}
     return {"type": "object", "properties": parts, "additionalProperties": False}
 
 
+def _part(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a definition, and of what a use changes in it: any words of a net or of one stage."""
+    options = []
+    for name in ("NetConfig", "RepeatStage", *(model.__name__ for model in get_args(Verb))):
+        words = schema["$defs"][name]["properties"]
+        options.append(
+            {"properties": {word: {"$ref": f"#/$defs/{name}/properties/{word}"} for word in words}}
+        )
+    return {"type": "object", "anyOf": options}
+
+
 def _or_axis(field: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a field, of a list's items or of a dict's values, or "$axis" in its place."""
+    """The schema of a field, of a list's items or of a dict's values, or in its place "$axis" or a use."""
     for option in [field, *field.get("anyOf", [])]:
         for inner in ("items", "additionalProperties"):
             if isinstance(option.get(inner), dict):
                 option[inner] = _or_axis(option[inner])
-    return {"anyOf": [field, {"type": "string", "pattern": r"^\$[A-Za-z_][A-Za-z0-9_]*$"}]}
+    use = [{"$ref": "#/$defs/Use"}] if "$ref" in json.dumps(field) else []
+    return {"anyOf": [field, {"type": "string", "pattern": r"^\$[A-Za-z_][A-Za-z0-9_]*$"}, *use]}
 
 
 if __name__ == "__main__":

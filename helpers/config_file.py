@@ -81,7 +81,7 @@ def _depth(value: Any) -> int:
 ARM_KEYS = ["data", "net", "seeds", "stages", "then"]
 """What an arm may have."""
 
-FORMS = dict.fromkeys(("data", "net", "sweep", "arms", "profiles"), dict)
+FORMS = dict.fromkeys(("data", "net", "sweep", "arms", "profiles", "define"), dict)
 FORMS |= dict.fromkeys(("stages", "then", "seeds"), list) | dict.fromkeys(("$schema", "description"), str)
 """What the value of a key has to be, for a key that is nearly right to count as it."""
 
@@ -111,7 +111,8 @@ def _meant(words: dict[str, Any], valid: list[str], prefix: str) -> tuple[list[s
     """Mistakes in these keys, and the object with the keys that were meant."""
     mistakes, meant = [], {key: value for key, value in words.items() if key in valid}
     for key in [key for key in words if key not in valid]:
-        mistakes.append(f"{prefix}{key}: unknown key" + nearest(key, valid))
+        hint = ": what takes a definition is a net, a stage or another part" if key == "use" else ""
+        mistakes.append(f"{prefix}{key}: unknown key" + (hint or nearest(key, valid)))
         near = difflib.get_close_matches(key, valid, n=1, cutoff=0.8)
         if near and near[0] not in words and isinstance(words[key], FORMS.get(near[0], object)):
             meant[near[0]] = words[key]

@@ -14,8 +14,10 @@ from .config_checks import cross_mistakes
 from .config_errors import nearest, path_text, short, validation_mistakes
 from .config_file import FULL, key_mistakes, outline_mistakes, read_json
 from .config_parts import whole
+from .definitions import write_out
 from .errors import UserError
 from .overrides import Overrides, literal
+from .places import WrittenOut, axis_places, fill, longest, merge, origin
 from .sentence import Loc, Run, Step, expand_repeats, stage_hashes, stage_names, without_layer_names
 from .shapes import layer_names
 from .teachers import TeacherError, Teachers, has_teacher
@@ -42,13 +44,15 @@ def load_config(
     path, profile = Path(path), profile or FULL
     raw = read_json(path)
     mistakes, raw = key_mistakes(raw)
+    written = write_out(raw)
+    mistakes, raw = mistakes + written.mistakes, written.raw
     outline = outline_mistakes(raw)
     profiles = raw.get("profiles", {})
     if not outline and profile != FULL and profile not in profiles:
         outline.append(f"profiles: unknown profile {profile!r}" + nearest(profile, [FULL, *profiles]))
     if outline:
         raise UserError(*(f"{path}: {line}" for line in mistakes + outline))
-    drafts = [_draft(path, raw, profile, overrides), *(_draft(path, raw, name) for name in profiles)]
+    drafts = [_draft(path, written, profile, overrides), *(_draft(path, written, name) for name in profiles)]
     runs = list(drafts[0].runs())
     for draft in drafts[1:]:
         for _ in draft.runs():
@@ -59,10 +63,10 @@ def load_config(
     return ExperimentConfig(path.stem, profile, list(raw.get("sweep", {})), runs)
 
 
-def _draft(path: Path, raw: dict[str, Any], profile: str, texts: Sequence[str] = ()) -> "_Draft":
+def _draft(path: Path, written: WrittenOut, profile: str, texts: Sequence[str] = ()) -> "_Draft":
     """A config file under a profile, or as it stands where it has no such profile, and then --set."""
-    changed = Overrides(copy.deepcopy(raw))
-    for key, value in raw.get("profiles", {}).get(profile, {}).items():
+    changed = Overrides(copy.deepcopy(written.raw))
+    for key, value in written.raw.get("profiles", {}).get(profile, {}).items():
         changed.set(key, value, f"profiles.{profile}['{key}']")
     for text in texts:
         key, equals, value = text.partition("=")
@@ -72,7 +76,9 @@ def _draft(path: Path, raw: dict[str, Any], profile: str, texts: Sequence[str] =
             changed.mistakes.append(
                 f"--set {text}: expected FIELD=VALUE, such as train.epochs=2, found no '='"
             )
-    return _Draft(changed.raw, path, profile, changed.origins, changed.mistakes)
+    # What is missing may be what an override is for.
+    mistakes = changed.mistakes if written.is_complete else []
+    return _Draft(changed.raw, path, profile, written, changed.origins, mistakes)
 
 
 def _variants_of(path: Path, profile: str) -> list[Run]:
@@ -82,11 +88,13 @@ def _variants_of(path: Path, profile: str) -> list[Run]:
     """
     raw = read_json(path)
     mistakes, raw = key_mistakes(raw)
-    mistakes += outline_mistakes(raw)
+    written = write_out(raw)
+    raw = written.raw
+    mistakes += written.mistakes + outline_mistakes(raw)
     if not mistakes and profile != FULL and profile not in raw.get("profiles", {}):
         mistakes = [f"profiles: expected the profile {profile!r}, which a teacher inherits, found none"]
     if not mistakes:
-        draft = _draft(path, raw, profile)
+        draft = _draft(path, written, profile)
         variants = [run for run, *_ in draft.variants()]
         mistakes = draft.mistakes
     if mistakes:
@@ -102,6 +110,8 @@ class _Draft:
     """The file, with its overrides applied."""
     path: Path
     profile: str
+    written: WrittenOut
+    """The file without overrides, and where it says what."""
     origins: dict[Loc, str]
     """Places whose value a profile or --set gave, and how a message calls them."""
     mistakes: list[str]
@@ -126,7 +136,7 @@ class _Draft:
                 except TeacherError as mistake:
                     self._mistake(mistake.loc, str(mistake), moved, taken)
 
-    def variants(self) -> Iterator[tuple[Run, list[int], dict[Loc, Loc], dict[Loc, str]]]:
+    def variants(self) -> Iterator[tuple[Run, list[int], dict[Loc, Loc], dict[Loc, Loc]]]:
         """Each variant as a run without seed and hashes, its seeds, and where its parts come from."""
         arms, sweep = self.raw.get("arms") or {"main": {}}, self.raw.get("sweep", {})
         mentioned: set[str] = set()
@@ -134,7 +144,7 @@ class _Draft:
             base = {key: self.raw[key] for key in ("data", "net", "seeds", "stages") if key in self.raw}
             moved: dict[Loc, Loc] = {}
             own = {key: value for key, value in changes.items() if key != "then"}
-            variant = _merge(base, own, (), ("arms", arm), moved)
+            variant = merge(base, own, (), ("arms", arm), moved)
             if "then" in changes:
                 before = variant.get("stages", [])
                 if isinstance(before, list):
@@ -145,7 +155,7 @@ class _Draft:
                     text = f"expected 'stages' to be a list, found {short(before)}: write the stages out"
                     self._mistake(("arms", arm, "then"), text, {}, {})
             seeds = self._seeds(variant.pop("seeds", [0]), moved)
-            holes = list(_holes(variant, ()))
+            holes = list(axis_places(variant, ()))
             mentioned |= {axis for _, axis in holes}
             unknown = [(loc, axis) for loc, axis in holes if axis not in sweep]
             for loc, axis in unknown:
@@ -155,25 +165,25 @@ class _Draft:
             for choice in itertools.product(*(range(len(sweep[axis])) for axis in joined)):
                 index = dict(zip(joined, choice, strict=True))
                 values = {axis: sweep[axis][i] for axis, i in index.items()}
-                filled = _fill(variant, (), {loc: values[axis] for loc, axis in holes if axis in sweep})
-                taken = {loc: f"sweep.{axis}[{index[axis]}]" for loc, axis in holes if axis in sweep}
+                filled = fill(variant, (), {loc: values[axis] for loc, axis in holes if axis in sweep})
+                taken = {loc: ("sweep", axis, index[axis]) for loc, axis in holes if axis in sweep}
                 told = {loc for loc, _ in unknown}
                 for run in self._sentence(arm, values, filled, moved, taken, told):
                     yield run, seeds, moved, taken
         for axis in sweep:
-            if axis not in mentioned:
+            if axis not in mentioned and self.written.is_complete:
                 self._mistake(
                     ("sweep", axis), f"no field mentions '${axis}': write it where it belongs", {}, {}
                 )
 
     def _sentence(
         self, arm: str, axes: dict[str, Any], filled: dict[str, Any],
-        moved: dict[Loc, Loc], taken: dict[Loc, str], told: set[Loc],
+        moved: dict[Loc, Loc], taken: dict[Loc, Loc], told: set[Loc],
     ) -> Iterator[Run]:  # fmt: skip
         """One variant, still without a seed; none where it has mistakes, told but at `told`."""
         try:
             sentence = Sentence.model_validate(filled)
-            found = self._name_mistakes(filled) + cross_mistakes(sentence)
+            found = self._name_mistakes(filled, moved) + cross_mistakes(sentence)
         except ValidationError as error:
             found = validation_mistakes(error)
         for loc, message in found:
@@ -187,15 +197,14 @@ class _Draft:
         steps = [Step(stage, s.name, s.round, s.loc) for stage, s in zip(stages, steps, strict=True)]
         yield Run(arm, 0, axes, sentence.data, net, steps)
 
-    def _name_mistakes(self, filled: dict[str, Any]) -> list[tuple[Loc, str]]:
+    def _name_mistakes(self, filled: dict[str, Any], moved: dict[Loc, Loc]) -> list[tuple[Loc, str]]:
         """Stages that share a name."""
         seen: dict[str, Loc] = {}
         found = []
         for loc, name in stage_names(filled["stages"]):
             if name in seen:
-                found.append(
-                    ((*loc, "name"), f"{path_text(seen[name])} is called {name!r} already; choose another")
-                )
+                first = path_text(self.written.name(origin(seen[name], moved), origin(loc, moved)))
+                found.append(((*loc, "name"), f"{first} is called {name!r} already; choose another"))
             elif name in ("data", "net", "seeds", "sweep"):
                 found.append(((*loc, "name"), f"{name!r} addresses another part of a config; choose another"))
             seen.setdefault(name, loc)
@@ -211,58 +220,20 @@ class _Draft:
             return [0]
         return whole_seeds
 
-    def _mistake(self, loc: Loc, message: str, moved: dict[Loc, Loc], taken: dict[Loc, str]) -> None:
+    def _mistake(self, loc: Loc, message: str, moved: dict[Loc, Loc], taken: dict[Loc, Loc]) -> None:
         """Note a mistake under the place where the user wrote it: axis, arm, profile or --set."""
-        at = _longest(loc, taken)
-        if at is not None and (origin := ("sweep", taken[at].split(".")[1].split("[")[0])) in self.origins:
-            text = path_text((self.origins[origin] + taken[at][taken[at].index("[") :], *loc[len(at) :]))
-        elif at is not None:
-            text = path_text((taken[at], *loc[len(at) :]))
+        loc = origin(loc, taken) if longest(loc, taken) else origin(loc, moved)
+        place = self.written.place(loc, message)
+        if at := longest(loc, self.origins):
+            text = path_text((self.origins[at], *loc[len(at) :]))
+        elif place is None:
+            return
         else:
-            at = _longest(loc, moved)
-            loc = (*moved[at], *loc[len(at) :]) if at is not None else loc
-            at = _longest(loc, self.origins)
-            text = path_text((self.origins[at], *loc[len(at) :]) if at is not None else loc)
-            # What is wrong with a stage as a whole may come from a field that --set gave it.
-            within = [label for place, label in self.origins.items() if place[: len(loc)] == loc != place]
-            given = dict.fromkeys(label for label in within if label.startswith("--set"))
-            message += f" (part of it is {', '.join(given)})" if given else ""
+            text = path_text(place)
+        # What is wrong with a stage as a whole may come from a field that --set gave it.
+        within = [label for inner, label in self.origins.items() if inner[: len(loc)] == loc != inner]
+        given = dict.fromkeys(label for label in within if label.startswith("--set"))
+        message += f" (part of it is {', '.join(given)})" if given else ""
         line = f"{text}: {message}"
         if line not in self.mistakes:
             self.mistakes.append(line)
-
-
-def _longest(loc: Loc, places: dict[Loc, Any]) -> Loc | None:
-    """The longest prefix of a location that is among the places."""
-    return next((loc[:n] for n in range(len(loc), 0, -1) if loc[:n] in places), None)
-
-
-def _merge(base: Any, changes: Any, loc: Loc, origin: Loc, moved: dict[Loc, Loc]) -> Any:
-    """Objects merge, all else is replaced; `moved` notes where a replaced part came from."""
-    if isinstance(base, dict) and isinstance(changes, dict):
-        merged = dict(base)
-        for key, value in changes.items():
-            merged[key] = _merge(base.get(key), value, (*loc, key), origin, moved)
-        return merged
-    moved[loc] = (*origin, *loc)
-    return changes
-
-
-def _holes(value: Any, loc: Loc) -> Iterator[tuple[Loc, str]]:
-    """Places that take an axis, and its name."""
-    if isinstance(value, str) and value.startswith("$"):
-        yield loc, value[1:]
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, item in items:
-        yield from _holes(item, (*loc, key))
-
-
-def _fill(value: Any, loc: Loc, values: dict[Loc, Any]) -> Any:
-    """A copy with the axes' values in their places."""
-    if loc in values:
-        return values[loc]
-    if isinstance(value, dict):
-        return {key: _fill(item, (*loc, key), values) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_fill(item, (*loc, index), values) for index, item in enumerate(value)]
-    return value
