@@ -248,9 +248,7 @@ class ConfigFile(Sentence):
 
     schema_: str | None = Field(None, alias="$schema", description="Where the editor finds this schema.")
     description: str = Field("", description="What the experiment asks, in a sentence.")
-    define: dict[str, Any] = Field(
-        {}, description="Stages, nets, lists of stages by name; {'use': name} takes one, but in profiles."
-    )
+    define: dict[str, Any] = Field({}, description="Stages, nets, lists by name; {'use': name} takes one.")
     seeds: list[Annotated[Count, Field(ge=0)]] = Field(
         [0], min_length=1, description="A run for each: initial weights, data order, masks, augmentation."
     )
@@ -270,7 +268,7 @@ class ConfigFile(Sentence):
 def json_schema() -> dict[str, Any]:
     """JSON Schema of a config file, in which every value may also be "$axis"."""
     schema = ConfigFile.model_json_schema(by_alias=True)
-    free = {"$schema", "description", "sweep", "arms", "profiles", "seeds", "type", "name"}
+    free = {"$schema", "description", "define", "sweep", "arms", "profiles", "seeds", "type", "name"}
     for model in [schema, *schema["$defs"].values()]:
         for key, field in model.get("properties", {}).items():
             if key not in free:
@@ -278,7 +276,10 @@ def json_schema() -> dict[str, Any]:
                 model["properties"][key] = _or_axis(field) | about
     # An arm may bring what the file as a whole leaves out.
     schema["required"] = []
-    name = {"type": "string", "description": "A definition. Objects merge with it; null takes a key away."}
+    name = {
+        "type": "string",
+        "description": "A definition: objects merge, null takes a key away. Not in profiles.",
+    }
     use = {"$ref": "#/$defs/Part", "required": ["use"], "properties": {"use": name}}
     schema["$defs"] |= {"Arm": _arm(schema), "Part": _part(schema), "Use": use}
     forms = [{"$ref": "#/$defs/Part"}, schema["properties"]["stages"]["anyOf"][0]]
@@ -303,10 +304,8 @@ def _part(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema of a definition, and of what a use changes in it: any words of a net or of one stage."""
     options = []
     for name in ("NetConfig", "RepeatStage", *(model.__name__ for model in get_args(Verb))):
-        words = schema["$defs"][name]["properties"]
-        options.append(
-            {"properties": {word: {"$ref": f"#/$defs/{name}/properties/{word}"} for word in words}}
-        )
+        place, words = f"#/$defs/{name}/properties", schema["$defs"][name]["properties"]
+        options.append({"properties": {word: {"$ref": f"{place}/{word}"} for word in words}})
     return {"type": "object", "anyOf": options}
 
 
