@@ -254,8 +254,7 @@ class ConfigFile(Sentence):
     )
     sweep: dict[str, list[Any]] = Field({}, description="Axes by name; their values form a grid.")
     arms: dict[str, dict[str, Any]] = Field(
-        {},
-        description="Unequal variants by name; each overrides parts of this config; its 'then' adds stages.",
+        {}, description="Unequal variants by name: each overrides parts of this config; 'then' adds stages."
     )
     profiles: dict[str, dict[str, Any]] = Field(
         {}, description="Overrides by name, such as quick: {'train.epochs': 1, 'sweep.sparsity': [0.9]}."
@@ -268,7 +267,7 @@ class ConfigFile(Sentence):
 def json_schema() -> dict[str, Any]:
     """JSON Schema of a config file, in which every value may also be "$axis"."""
     schema = ConfigFile.model_json_schema(by_alias=True)
-    free = {"$schema", "description", "define", "sweep", "arms", "profiles", "seeds", "type", "name"}
+    free = set("$schema description define sweep arms profiles seeds type name".split())
     for model in [schema, *schema["$defs"].values()]:
         for key, field in model.get("properties", {}).items():
             if key not in free:
