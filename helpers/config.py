@@ -267,7 +267,7 @@ class ConfigFile(Sentence):
 def json_schema() -> dict[str, Any]:
     """JSON Schema of a config file, in which every value may also be "$axis"."""
     schema = ConfigFile.model_json_schema(by_alias=True)
-    free = set("$schema description define sweep arms profiles seeds type name".split())
+    free = {"$schema", "description", "define", "sweep", "arms", "profiles", "seeds", "type", "name"}
     for model in [schema, *schema["$defs"].values()]:
         for key, field in model.get("properties", {}).items():
             if key not in free:
@@ -275,15 +275,12 @@ def json_schema() -> dict[str, Any]:
                 model["properties"][key] = _or_axis(field) | about
     # An arm may bring what the file as a whole leaves out.
     schema["required"] = []
-    name = {
-        "type": "string",
-        "description": "A definition: objects merge, null takes a key away. Not in profiles.",
-    }
-    use = {"$ref": "#/$defs/Part", "required": ["use"], "properties": {"use": name}}
-    schema["$defs"] |= {"Arm": _arm(schema), "Part": _part(schema), "Use": use}
-    forms = [{"$ref": "#/$defs/Part"}, schema["properties"]["stages"]["anyOf"][0]]
-    schema["properties"]["define"]["additionalProperties"] = {"anyOf": forms}
-    schema["properties"]["arms"]["additionalProperties"] = {"$ref": "#/$defs/Arm"}
+    about = "Name of a definition: objects merge with it, null takes a key away. Not in profiles."
+    use = {"properties": {"use": {"type": "string", "description": about}}, "required": ["use"]}
+    part, fields = {"$ref": "#/$defs/Part"}, schema["properties"]
+    schema["$defs"] |= {"Arm": _arm(schema), "Part": _part(schema), "Use": part | use}
+    fields["define"]["additionalProperties"] = {"anyOf": [part, fields["stages"]["anyOf"][0]]}
+    fields["arms"]["additionalProperties"] = {"$ref": "#/$defs/Arm"}
     return schema
 
 
