@@ -261,9 +261,6 @@ class ConfigFile(Sentence):
     )
 
 
-# JSON Schema
-
-
 def json_schema() -> dict[str, Any]:
     """JSON Schema of a config file, in which every value may also be "$axis"."""
     schema = ConfigFile.model_json_schema(by_alias=True)
@@ -279,7 +276,8 @@ def json_schema() -> dict[str, Any]:
     use = {"properties": {"use": {"type": "string", "description": about}}, "required": ["use"]}
     part, fields = {"$ref": "#/$defs/Part"}, schema["properties"]
     schema["$defs"] |= {"Arm": _arm(schema), "Part": _part(schema), "Use": part | use}
-    fields["define"]["additionalProperties"] = {"anyOf": [part, fields["stages"]["anyOf"][0]]}
+    lists = [schema["$defs"]["NetConfig"]["properties"]["layers"], fields["stages"]]
+    fields["define"]["additionalProperties"] = {"anyOf": [part, *(words["anyOf"][0] for words in lists)]}
     fields["arms"]["additionalProperties"] = {"$ref": "#/$defs/Arm"}
     return schema
 
@@ -307,7 +305,8 @@ def _part(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _or_axis(field: dict[str, Any]) -> dict[str, Any]:
     """The schema of a field, of a list's items or of a dict's values, or in its place "$axis" or a use."""
-    for option in [field, *field.get("anyOf", [])]:
+    forms = [field, *field.get("anyOf", [])]
+    for option in [*forms, *(inner for form in forms for inner in form.get("oneOf", []))]:
         for inner in ("items", "additionalProperties"):
             if isinstance(option.get(inner), dict):
                 option[inner] = _or_axis(option[inner])

@@ -5,7 +5,6 @@ says it, so that a mistake in a definition is told there, and once, however many
 """
 
 import difflib
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,8 +13,8 @@ from .config_file import DEPTH, WORD
 from .places import Part, Use, WrittenOut
 from .sentence import Loc
 
-MOST_VALUES = 100_000
-"""More values than any config needs, which definitions of definitions could soon exceed."""
+MOST_VALUES = 10_000
+"""More values than definitions can be needed for, which definitions of definitions could soon exceed."""
 
 NO_USE = ("$schema", "description", "profiles")
 """Keys of a file whose values take no use."""
@@ -110,16 +109,22 @@ class _Writer:
             return self.take(value, at, key)
         if isinstance(value, dict):
             return Part({word: self.part(item, (*at, word), word) for word, item in value.items()}, at)
-        return Part(list(self.items(value, at, key)), at) if isinstance(value, list) else Part(value, at)
+        return Part(self.items(value, at, key), at) if isinstance(value, list) else Part(value, at)
 
-    def items(self, values: list[Any], at: Loc, key: str) -> Iterator[Part]:
+    def items(self, values: list[Any], at: Loc, key: str) -> list[Part]:
         """The items of a list; the use of a list gives all of its items."""
+        items: list[Part] = []
+        spliced = 0
         for index, value in enumerate(values):
             part = self.part(value, (*at, index), f"{key}[]")
             if part.uses and isinstance(part.value, list):
-                yield from (replace(item, uses=(part.uses[0], *item.uses)) for item in part.value)
+                items += [replace(item, uses=(part.uses[0], *item.uses)) for item in part.value]
+                spliced += len(part.value)
             else:
-                yield part
+                items.append(part)
+            if spliced > MOST_VALUES:
+                raise _TooLargeError
+        return items
 
     def take(self, words: dict[str, Any], at: Loc, key: str) -> Part:
         """What a use comes to: the definition, with the changes that stand beside its name."""
@@ -143,15 +148,19 @@ class _Writer:
         if not isinstance(name, str):
             self.tell(place, f"expected the name of a definition, found {short(name)}")
             return None
-        near = difflib.get_close_matches(name, self.definitions, n=1, cutoff=0.5)
-        if name not in self.definitions and name.startswith("$"):
-            self.tell(place, f'expected a name, found the axis {name!r}: let its values be {{"use": …}}')
-        elif name not in self.definitions and self.is_readable:
-            hint = nearest(name, list(self.definitions)) or ": nothing is defined"
-            self.tell(place, f"unknown {name!r}{hint}")
-        found = name if name in self.definitions else near[0] if near else None
-        self.used |= {found} - {None}
-        return found
+        if name not in self.definitions:
+            if name.startswith("$"):
+                text = 'let its values be {"use": …}'
+                self.tell(place, f"expected a name, found the axis {name!r}: {text}")
+            elif self.is_readable:
+                hint = nearest(name, list(self.definitions)) or ": nothing is defined"
+                self.tell(place, f"unknown {name!r}{hint}")
+            near = difflib.get_close_matches(name, self.definitions, n=1, cutoff=0.5)
+            if not near:
+                return None
+            name = near[0]
+        self.used.add(name)
+        return name
 
 
 def _is_use(value: dict[str, Any], key: str) -> bool:
@@ -196,8 +205,8 @@ def _changed(part: Part, changes: Part) -> Part:
 
 
 def _plain(part: Part, count: list[int], depth: int = 0) -> Any:
-    """The values alone, counted. Raises _TooLargeError where they are too many or too deep."""
-    count[0] += 1
+    """The values alone. Raises _TooLargeError where those of definitions are too many, or all too deep."""
+    count[0] += part.at[:1] == ("define",)
     if depth > DEPTH or count[0] > MOST_VALUES:
         raise _TooLargeError
     if isinstance(part.value, dict):
