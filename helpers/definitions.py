@@ -114,15 +114,13 @@ class _Writer:
     def items(self, values: list[Any], at: Loc, key: str) -> list[Part]:
         """The items of a list; the use of a list gives all of its items."""
         items: list[Part] = []
-        spliced = 0
         for index, value in enumerate(values):
             part = self.part(value, (*at, index), f"{key}[]")
             if part.uses and isinstance(part.value, list):
                 items += [replace(item, uses=(part.uses[0], *item.uses)) for item in part.value]
-                spliced += len(part.value)
             else:
                 items.append(part)
-            if spliced > MOST_VALUES:
+            if len(items) > len(values) + MOST_VALUES:
                 raise _TooLargeError
         return items
 
@@ -173,8 +171,9 @@ def _form(value: Any) -> str:
     """What a definition is, in words."""
     if isinstance(value, list):
         return "a list"
-    is_net = "type" not in value and "layers" in value and isinstance(value["layers"].value, list)
-    return "a net" if is_net else "an object"
+    if "type" in value:
+        return f"of type {value['type'].value!r}"
+    return "a net" if "layers" in value and isinstance(value["layers"].value, list) else "an object"
 
 
 def _wanted(key: str, value: Any) -> str:

@@ -106,12 +106,7 @@ def _named_places(stages: Any, prefix: Loc) -> list[tuple[Loc, str]]:
     """Place, under this prefix, and name of every stage of a list that may not be validated yet."""
     if not isinstance(stages, list):
         return []
-    return [((*prefix, *loc[1:]), name) for loc, name in stage_names(_dicts(stages))]
-
-
-def _dicts(stages: list[Any]) -> list[dict[str, Any]]:
-    """Stages of a file that may not be validated yet: what is no object counts as an empty one."""
-    return [stage if isinstance(stage, dict) else {} for stage in stages]
+    return [((*prefix, *loc[1:]), name) for loc, name in stage_names(stages)]
 
 
 def _decides(changes: Any, place: Loc) -> bool:

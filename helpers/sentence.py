@@ -55,7 +55,7 @@ class Run:
 def stage_names(stages: list[Any]) -> list[tuple[Loc, str]]:
     """Place and name of every stage, those inside a repeat too, in order.
 
-    `stages` are models, or the dicts of a file that is not validated yet. A stage is called by its
+    `stages` are models, or what stands in a file that is not validated yet. A stage is called by its
     `name`, else by its type; further unnamed ones of that type become train_2, train_3, …
     """
     count: Counter[str] = Counter()
@@ -63,7 +63,7 @@ def stage_names(stages: list[Any]) -> list[tuple[Loc, str]]:
 
     def visit(items: list[Any], prefix: Loc) -> None:
         for index, item in enumerate(items):
-            words = item if isinstance(item, dict) else item.__dict__
+            words = item if isinstance(item, dict) else getattr(item, "__dict__", {})
             name, type_ = words.get("name"), str(words.get("type"))
             if name is None:
                 count[type_] += 1

@@ -250,13 +250,14 @@ def places(node, path=()):
         yield from places(item, (*path, key))
 
 
-WORDS = st.sampled_from(["$x", "all", "type", "lr", "a b", ""])
+WORDS = st.sampled_from(["$x", "all", "type", "lr", "use", "a", "a b", ""])
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 2000) | st.floats(allow_nan=False) | WORDS,
     lambda item: st.lists(item, max_size=2) | st.dictionaries(WORDS, item, max_size=2),
     max_leaves=4,
 )
 PLACES = [*places(BASE), "sweep", "sweep/x", "arms", "arms/a", "profiles", "profiles/p", "profiles/p/seeds"]
+PLACES += ["define", "define/a"]
 
 
 @settings(deadline=None, max_examples=150)

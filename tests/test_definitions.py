@@ -237,14 +237,14 @@ MISTAKES = [
      ["stages[2].ramp.use: expected an object, found 'both', which is a list"]),
     ("a stage as net",
      {"define": D, "stages": BOTH, "arms": {"a": {"net": use("retrain")}}},
-     ["arms.a.net.use: expected a net, found 'retrain', which is an object"]),
+     ["arms.a.net.use: expected a net, found 'retrain', which is of type 'train'"]),
     ("a net as stage",
      {"define": {"small": NET}, "arms": {"a": {"then": [COMPACT, use("small")]}}},
      ["arms.a.then[1].use: expected a stage or a list of them, found 'small', which is a net"]),
     ("a stage as stages",
      {"define": {"a": TRAIN}, "stages": use("a"), "arms": {"b": {"then": use("a")}}},
-     ["stages.use: expected a list of stages, found 'a', which is an object",
-      "arms.b.then.use: expected a list of stages, found 'a', which is an object"]),
+     ["stages.use: expected a list of stages, found 'a', which is of type 'train'",
+      "arms.b.then.use: expected a list of stages, found 'a', which is of type 'train'"]),
     ("an arm",
      {"define": {"a": TRAIN}, "stages": [use("a")], "arms": {"b": use("a")}},
      ["arms.b.use: unknown key: what takes a definition is a net, a stage or another part"]),
@@ -394,6 +394,50 @@ def test_whatever_is_defined_and_used_gives_the_same_runs(tmp_path_factory, stag
     one, other = (load_config(path).runs[0] for path in paths)
     assert one.hashes == other.hashes
     assert [step.name for step in one.steps] == [step.name for step in other.steps]
+
+
+MORE = {"type": "prune", "kind": "weight", "rate": 0.5}
+FULL = {
+    "define": {"sgd": SGD, "a": TRAIN | {"optimizer": use("sgd")}, "b": [use("a"), MORE], "net": NET},
+    "net": use("net", activation="tanh"),
+    "stages": [use("a"), use("b"), repeat(use("b"))],
+    "arms": {"x": {"then": [use("a", optimizer={"lr": 0.5})]}},
+    "profiles": {"quick": {"train.epochs": 1}},
+}
+PLACES = [
+    *("define", "define/sgd/lr", "define/a", "define/a/optimizer", "define/b", "define/b/0"),
+    *("define/b/1/sparsity", "define/net", "define/net/layers", "net", "net/use", "stages", "stages/0"),
+    *("stages/1", "stages/1/use", "stages/2/stages", "stages/2/stages/0/use", "arms/x", "arms/x/then"),
+    "arms/x/then/0/optimizer",
+]
+NAMES = st.sampled_from(["a", "b", "net", "sgd", "c", "$x", "train", "all"])
+KEYS = st.sampled_from(["use", "type", "epochs", "layers", "optimizer", "lr", "name"])
+JSON = st.recursive(
+    st.none() | st.integers(-1, 3) | NAMES,
+    lambda item: st.lists(item, max_size=3) | st.dictionaries(KEYS, item, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(deadline=None, max_examples=100)
+@given(place=st.sampled_from(PLACES), value=JSON)
+def test_whatever_stands_in_definitions_and_uses_loads_or_is_told(tmp_path_factory, place, value):
+    raw = copy.deepcopy(BASE | FULL)
+    node = raw
+    *way, last = [int(part) if part.isdigit() else part for part in place.split("/")]
+    for key in way:
+        node = node[key]
+    node[last] = value
+    path = tmp_path_factory.mktemp("fuzz") / "config.json"
+    path.write_text(json.dumps(raw))
+    lines: tuple[str, ...] = ()
+    try:
+        runs = load_config(path).runs
+    except UserError as error:
+        runs, lines = [], error.lines
+    assert bool(runs) != bool(lines)
+    assert len(lines) == len(set(lines))
+    assert all(line.startswith(f"{path}: ") and "\n" not in line for line in lines)
 
 
 @pytest.mark.parametrize(

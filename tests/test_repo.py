@@ -14,6 +14,7 @@ import pytest
 from helpers.expansion import load_config
 from helpers.files import ROOT
 from helpers.logger import read_log
+from helpers.planning import describe
 from helpers.readme import BLOCK, README, readme_tables, with_tables
 
 NOTEBOOK = ROOT / "prune_playground.ipynb"
@@ -26,10 +27,11 @@ def code_cells() -> list[dict]:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_the_committed_log_holds_every_result_of_its_config(path):
-    log = read_log(ROOT / "logs" / f"{path.stem}.hdf5")
-    wanted = {key for run in load_config(path).runs for key in run.hashes}
+    log, config = read_log(ROOT / "logs" / f"{path.stem}.hdf5"), load_config(path)
+    wanted = {key for run in config.runs for key in run.hashes}
     missing = wanted - set(log.records)
     assert not missing, f"python -m helpers.experiment {path} would compute {len(missing)} results"
+    assert log.runs == describe(config), f"python -m helpers.experiment {path} would show other rows"
 
 
 def test_readme_shows_the_tables_that_the_logs_give():
