@@ -157,12 +157,7 @@ def restore(task: Task, until: int, say: Say, device: str, report: Report | None
     for index in range(until - 1, -1, -1):
         found = _kept_state(task, index, dataset, say) if task.stages[index].type in PERSISTENT else None
         if found is not None and task.stages[index].type == "refit":
-            # Further fits are toward the same dense network.
-            trained = [place for place in range(index) if task.stages[place].type == "train"]
-            before = _kept_state(task, trained[-1], dataset, say) if trained else state
-            found = found if before is not None else None
-            if found is not None:
-                found.reference = found.unpruned = before.reference
+            found = _refitted(task, index, found, dataset, say)
         if found is not None:
             state, start = found, index + 1
             break
@@ -230,6 +225,22 @@ def _kept_state(task: Task, index: int, dataset: Dataset, say: Say) -> State | N
         reason = str(error).split("\n")[0]
         say(f"{path}: damaged or not a checkpoint of this network ({reason}); computed again")
         return None
+
+
+def _refitted(task: Task, index: int, found: State, dataset: Dataset, say: Say) -> State | None:
+    """The state after a refit, as the cache has it, with what came before: None where that is missing."""
+    trained = [place for place in range(index) if task.stages[place].type == "train"]
+    start = trained[-1] + 1 if trained else 0
+    before = _kept_state(task, trained[-1], dataset, say) if trained else begin(task.net, dataset, task.seed)
+    if before is None:
+        return None
+    if all(stage.type != "rewind" for stage in task.stages[start:index]):
+        found.unpruned = before.reference
+    elif found.unpruned is found.reference:
+        return None  # kept by an earlier version, without the rewound weights that shuffle revives from
+    # Further fits are toward the same dense network.
+    found.reference = before.reference
+    return found
 
 
 def advance(task: Task, index: int, state: State, say: Say, report: Report | None = None) -> None:

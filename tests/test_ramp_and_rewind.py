@@ -3,6 +3,8 @@
 import io
 import shutil
 from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
+from helpers.checkpoints import from_checkpoint, to_checkpoint
 from helpers.config import Sentence, Stage, TrainStage
 from helpers.config_checks import cross_mistakes
 from helpers.config_parts import DataConfig, NetConfig
@@ -259,6 +262,22 @@ def test_a_stage_with_a_ramp_goes_on_from_its_partial_save_bit_by_bit(
     assert lost(expected.network.masks(), "weight", "linear_1") == 392 + round(0.5 * 392)
 
 
+def test_what_a_ramp_warned_of_before_a_save_is_told_after_it(digits: Dataset) -> None:
+    def fresh() -> Watched:
+        layers = {"linear_1": {"sparsity": 1.0}}
+        return dojo(digits, steps=30, ramp=RAMP | {"end": 0.3, "layers": layers})
+
+    straight, killed, resumed, saves = fresh(), fresh(), fresh(), []
+    straight.train()
+    killed.raises_at = 15
+    with pytest.raises(KeyboardInterrupt):
+        killed.train(lambda words: saves.append(deepcopy(words)))
+    resumed.load_state_dict(saves[-1])
+    resumed.train()
+    assert resumed.warnings == straight.warnings
+    assert ["linear_1 loses the last" in text for text in straight.warnings] == [True]
+
+
 def test_repeated_ramps_begin_where_the_one_before_ended(start: Callable[..., State]) -> None:
     state, found = start(TRAIN), []
     repeat = {"type": "repeat", "times": 3, "stages": [TRAIN | {"ramp": RAMP | {"sparsity": 0.973}}]}
@@ -440,7 +459,35 @@ SENTENCES = {
         TRAIN | {"ramp": RAMP},
     ],
     "repeat": [TRAIN, {"type": "repeat", "times": 2, "stages": [PRUNE, REFIT, to(4), TRAIN]}],
+    # Shuffle revives the weights of the latest training or rewind, the refit fits to those of the training.
+    "init, refit, shuffle": [TRAIN, PRUNE, to("init"), REFIT, SHUFFLE],
+    "fresh, refit, shuffle": [TRAIN, PRUNE, to("fresh"), REFIT, SHUFFLE],
+    "step, refit, shuffle": [TRAIN, PRUNE, to(7), REFIT, SHUFFLE],
+    "rewind, refit, prune, shuffle": [TRAIN, PRUNE, to("init"), REFIT, MORE, SHUFFLE],
+    "rewind, refit twice, shuffle": [TRAIN, PRUNE, to(7), REFIT, MORE, REFIT, SHUFFLE, REFIT],
+    "rewind twice, refit, shuffle": [TRAIN, PRUNE, to("init"), REFIT, to("fresh"), REFIT, SHUFFLE],
+    "rewind, train, refit, shuffle": [TRAIN, PRUNE, to("fresh"), REFIT, TRAIN, MORE, REFIT, SHUFFLE],
+    "rewind without training": [PRUNE, to("fresh"), REFIT, SHUFFLE],
+    "compact, fresh, refit, shuffle": [
+        TRAIN, UNITS, COMPACT, TRAIN, PRUNE, to("fresh"), REFIT, SHUFFLE,
+    ],
 }  # fmt: skip
+
+OF_THE_LAST_STAGE = {"curves", "same_sign", "compact_difference", "lessons"}
+"""Recorded with it, and never read again."""
+
+OF_THE_CALLER = {"dataset", "teachers", "partial", "report", "notes", "wall_s"}
+"""What no result depends on, or the same for every stage."""
+
+
+def assert_same_state(found: State, expected: State) -> None:
+    """In every field that a later stage may read; new fields are compared until they are named above."""
+    assert are_equal(weights(found), weights(expected))
+    assert found.network.full == expected.network.full
+    for name in {field.name for field in fields(State)} - OF_THE_LAST_STAGE - OF_THE_CALLER - {"network"}:
+        mine, theirs = getattr(found, name), getattr(expected, name)
+        is_same = are_equal(mine, theirs) if isinstance(theirs, dict) else mine == theirs
+        assert is_same, f"{name} is another"
 
 
 @pytest.mark.parametrize("net", [MLP, NORM], ids=["mlp", "norm"])
@@ -455,16 +502,35 @@ def test_what_is_computed_in_pieces_from_the_cache_is_what_one_go_gives(
     for place in kept:
         restored(pieces, place + 1)
     found = restored(pieces)
-    assert are_equal(weights(found), weights(expected))
-    for scalar in ("trained", "pruned", "drawn", "epochs", "train_flops", "resume_at"):
-        assert getattr(found, scalar) == getattr(expected, scalar)
+    assert_same_state(found, expected)
     if net is MLP:
         shutil.rmtree(tmp_path / "whole")
         for place in kept:
             shutil.copytree(tmp_path / "pieces", tmp_path / "whole")
             weights_path(tmp_path / "whole", whole.hashes[place]).unlink()
-            assert are_equal(weights(restored(whole)), weights(expected))
+            assert_same_state(restored(whole), expected)
             shutil.rmtree(tmp_path / "whole")
+
+
+def test_a_refit_kept_without_what_shuffle_revives_from_is_computed_again(tmp_path: Path) -> None:
+    """As earlier versions kept it: of a rewound network, with its own weights alone."""
+    task = a_task(tmp_path / "networks", SENTENCES["init, refit, shuffle"], MLP)
+    expected, path = restored(task), weights_path(task.networks, task.hashes[3])
+    words = torch.load(path)
+    initial = words.pop("unpruned")
+    torch.save(words, path)
+    assert_same_state(restored(task), expected)
+    assert are_equal(torch.load(path)["unpruned"], initial)
+
+
+def test_only_a_refit_of_a_rewound_network_keeps_further_weights(start: Callable[..., State]) -> None:
+    for stages in ([], [TRAIN], [PRUNE, REFIT], [TRAIN, PRUNE, REFIT], [TRAIN, to("init"), TRAIN, REFIT]):
+        assert "unpruned" not in to_checkpoint(start(*stages))
+    words, state = to_checkpoint(start(TRAIN, PRUNE, to("init"), REFIT)), start()
+    assert are_equal(words["unpruned"], state.unpruned)
+    words["unpruned"]["layers.linear_1.weight"] = torch.zeros(17, 49)
+    with pytest.raises(ValueError, match="revive"):
+        from_checkpoint(words, state.network.net, state.dataset, 0)
 
 
 def test_a_refit_from_the_cache_is_toward_the_dense_network(tmp_path: Path) -> None:
