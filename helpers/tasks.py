@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .checkpoints import from_checkpoint, read_tensors, to_checkpoint, write_tensors
-from .config import TrainStage, Verb
+from .config import RewindStep, TrainStage, Verb
 from .config_parts import DataConfig, NetConfig
 from .data import Dataset, load_dataset
 from .distill_dojo import TrainedNetwork, split_logits
@@ -250,7 +250,7 @@ def advance(task: Task, index: int, state: State, say: Say, report: Report | Non
         report(index, 0)
     state.report = partial(report, index) if report is not None else None
     state.partial = partial_path(task.networks, key)
-    threads = task.recorded_threads.get(key, task.threads)
+    threads = _threads(task, index)
     with with_threads(threads):
         act(state, stage)
         while state.notes:
@@ -264,6 +264,16 @@ def advance(task: Task, index: int, state: State, say: Say, report: Report | Non
             write_record(record_path(task.networks, key), _record(task, index, state, provenance))
     # Last, so that a kill just before loses no training.
     state.partial.unlink(missing_ok=True)
+
+
+def _threads(task: Task, index: int) -> int:
+    """Of a stage: those of its record, or of the first training's where it rewinds to a step of that."""
+    keys = [task.hashes[index]]
+    if isinstance(getattr(task.stages[index], "to", None), RewindStep):
+        keys += [key for key, stage in zip(task.hashes, task.stages, strict=True) if stage.type == "train"][
+            :1
+        ]
+    return next((task.recorded_threads[key] for key in keys if key in task.recorded_threads), task.threads)
 
 
 def _record(task: Task, index: int, state: State, provenance: dict[str, Any]) -> Record:

@@ -4,7 +4,7 @@ import io
 import shutil
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import fields
+from dataclasses import fields, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -547,6 +547,24 @@ def test_a_refit_is_no_training_though_its_weights_are_kept(tmp_path: Path) -> N
     task = a_task(tmp_path / "networks", [TRAIN, PRUNE, REFIT, MORE, REFIT], MLP)
     assert perform(task).trained == (task.hashes[0],)
     assert {path.stem for path in task.networks.iterdir()} == {task.hashes[place] for place in (0, 2, 4)}
+
+
+@pytest.mark.parametrize(("recorded", "expected"), [({}, [3, 3]), ({0: 2}, [2, 2]), ({0: 2, 2: 1}, [2, 1])])
+def test_a_rewind_to_a_step_trains_again_with_the_threads_of_the_first_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: dict[int, int], expected: list[int]
+) -> None:
+    """Unless it has a record of its own: the last bits of both depend on their number."""
+    seen, train = [], TrainDojo.train
+
+    def watched(self: TrainDojo, *words: Any, **more: Any) -> Any:
+        seen.append(torch.get_num_threads())
+        return train(self, *words, **more)
+
+    monkeypatch.setattr(TrainDojo, "train", watched)
+    task = a_task(tmp_path / "networks", [TRAIN, PRUNE, to(7)], MLP)
+    threads = {task.hashes[place]: number for place, number in recorded.items()}
+    perform(replace(task, threads=3, recorded_threads=threads))
+    assert seen == expected
 
 
 @pytest.mark.parametrize(
