@@ -270,9 +270,9 @@ def _threads(task: Task, index: int) -> int:
     """Of a stage: those of its record, or of the first training's where it rewinds to a step of that."""
     keys = [task.hashes[index]]
     if isinstance(getattr(task.stages[index], "to", None), RewindStep):
-        keys += [key for key, stage in zip(task.hashes, task.stages, strict=True) if stage.type == "train"][
-            :1
-        ]
+        keys.append(
+            next(key for key, stage in zip(task.hashes, task.stages, strict=True) if stage.type == "train")
+        )
     return next((task.recorded_threads[key] for key in keys if key in task.recorded_threads), task.threads)
 
 

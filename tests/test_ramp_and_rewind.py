@@ -549,7 +549,9 @@ def test_a_refit_is_no_training_though_its_weights_are_kept(tmp_path: Path) -> N
     assert {path.stem for path in task.networks.iterdir()} == {task.hashes[place] for place in (0, 2, 4)}
 
 
-@pytest.mark.parametrize(("recorded", "expected"), [({}, [3, 3]), ({0: 2}, [2, 2]), ({0: 2, 2: 1}, [2, 1])])
+@pytest.mark.parametrize(
+    ("recorded", "expected"), [({}, [3, 3, 3]), ({0: 2}, [2, 3, 2]), ({0: 2, 3: 1}, [2, 3, 1])]
+)
 def test_a_rewind_to_a_step_trains_again_with_the_threads_of_the_first_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: dict[int, int], expected: list[int]
 ) -> None:
@@ -561,7 +563,7 @@ def test_a_rewind_to_a_step_trains_again_with_the_threads_of_the_first_training(
         return train(self, *words, **more)
 
     monkeypatch.setattr(TrainDojo, "train", watched)
-    task = a_task(tmp_path / "networks", [TRAIN, PRUNE, to(7)], MLP)
+    task = a_task(tmp_path / "networks", [TRAIN, PRUNE, TRAIN, to(7)], MLP)
     threads = {task.hashes[place]: number for place, number in recorded.items()}
     perform(replace(task, threads=3, recorded_threads=threads))
     assert seen == expected
