@@ -550,22 +550,22 @@ def test_a_refit_is_no_training_though_its_weights_are_kept(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("recorded", "expected"), [({}, [3, 3, 3]), ({0: 2}, [2, 3, 2]), ({0: 2, 3: 1}, [2, 3, 1])]
+    ("recorded", "expected"), [({}, [1, 1, 1]), ({0: 2}, [2, 1, 2]), ({0: 2, 3: 1}, [2, 1, 1])]
 )
 def test_a_rewind_to_a_step_trains_again_with_the_threads_of_the_first_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: dict[int, int], expected: list[int]
 ) -> None:
     """Unless it has a record of its own: the last bits of both depend on their number."""
-    seen, train = [], TrainDojo.train
+    seen, train, short = [], TrainDojo.train, TRAIN | {"steps": 3}
 
     def watched(self: TrainDojo, *words: Any, **more: Any) -> Any:
         seen.append(torch.get_num_threads())
         return train(self, *words, **more)
 
     monkeypatch.setattr(TrainDojo, "train", watched)
-    task = a_task(tmp_path / "networks", [TRAIN, PRUNE, TRAIN, to(7)], MLP)
+    task = a_task(tmp_path / "networks", [short, PRUNE, short, to(2)], MLP)
     threads = {task.hashes[place]: number for place, number in recorded.items()}
-    perform(replace(task, threads=3, recorded_threads=threads))
+    perform(replace(task, recorded_threads=threads))
     assert seen == expected
 
 
