@@ -459,6 +459,7 @@ SENTENCES = {
         TRAIN | {"ramp": RAMP},
     ],
     "repeat": [TRAIN, {"type": "repeat", "times": 2, "stages": [PRUNE, REFIT, to(4), TRAIN]}],
+    "precision": [TRAIN | {"precision": "bfloat16"}, PRUNE, REFIT, MORE],
     # Shuffle revives the weights of the latest training or rewind, the refit fits to those of the training.
     "init, refit, shuffle": [TRAIN, PRUNE, to("init"), REFIT, SHUFFLE],
     "fresh, refit, shuffle": [TRAIN, PRUNE, to("fresh"), REFIT, SHUFFLE],
