@@ -597,6 +597,20 @@ def test_a_rewind_to_a_step_knows_what_came_before_the_first_training(
     assert are_equal(weights(again), weights(fresh))
 
 
+@pytest.mark.parametrize("point", ["init", "fresh", 7])
+def test_a_rewind_leaves_what_refit_fits_to_and_changes_what_shuffle_revives(
+    start: Callable[..., State], point: str | int
+) -> None:
+    state = start(TRAIN)
+    trained = {key: value.clone() for key, value in state.reference.items()}
+    assert state.unpruned is state.reference
+    after(state, PRUNE, to(point), REFIT)
+    assert are_equal(state.reference, trained)
+    assert not are_equal(state.unpruned, trained)
+    after(state, TRAIN)
+    assert state.unpruned is state.reference
+
+
 def test_what_shuffle_revives_after_a_rewind_is_the_rewound_weight(start: Callable[..., State]) -> None:
     """The lottery ticket's control: a random mask of equal counts over the initial weights."""
     initial = start().network
