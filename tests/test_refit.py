@@ -475,8 +475,9 @@ def test_the_stage_repairs_digits_without_their_labels_from_the_first_images_alo
     other = train.images.clone()
     other[400:] = 0
     blind = dataclasses.replace(train, images=other, labels=torch.zeros_like(train.labels))
+    dark = dataclasses.replace(test, images=torch.zeros_like(test.images))
     twin, before = copy.deepcopy(pruned), copy.deepcopy(pruned)
-    twin.dataset = dataclasses.replace(digits, train=blind)
+    twin.dataset = dataclasses.replace(digits, train=blind, test=dark)
     act(pruned, stage(REFIT))
     act(twin, stage(REFIT))
     values, again = pruned.network.state_dict(), twin.network.state_dict()
