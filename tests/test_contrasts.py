@@ -172,6 +172,13 @@ def test_a_p_of_3_percent_among_eight_contrasts_is_not_enough():
     assert (alone["verdict"], among["verdict"]) == ("helps", "undecided")
 
 
+@pytest.mark.parametrize(("p", "verdict"), [(0.04, "helps"), (0.06, "undecided")])
+def test_a_corrected_p_below_5_percent_is_what_it_takes(p: float, verdict: str) -> None:
+    found = called(20 * (NOISE + stats.t.isf(p / 2, 4) * NOISE.std(ddof=1) / np.sqrt(5)))
+    assert found["holm"] == pytest.approx(p)
+    assert found["verdict"] == verdict
+
+
 def test_that_there_is_no_gain_is_said_of_the_whole_family_at_once():
     gaps = 2.4 * NOISE
     alone, among = called(gaps), called(gaps, family=8)
