@@ -283,6 +283,18 @@ def test_a_row_says_how_the_network_does_and_what_is_left_of_it(start: Callable[
     assert row["wall_s"] > 0
 
 
+def test_a_row_is_measured_in_the_precision_of_the_last_training(
+    start: Callable[..., State], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    state = start(TRAIN)
+    state.precision = "bfloat16"
+    row, dataset = measure(state)[0], state.dataset
+    for name, split in (("val", dataset.validation), ("test", dataset.test)):
+        rough, fine = (evaluate(state.network, split, precision) for precision in ("bfloat16", "float32"))
+        assert row[f"{name}_loss"] == rough.loss != fine.loss
+
+
 def test_arrays_count_what_they_say(start: Callable[..., State]) -> None:
     state = start(TRAIN, WEIGHT, UNIT)
     row, arrays = measure(state)
