@@ -19,11 +19,12 @@ from helpers.config import Sentence, Stage, TrainStage
 from helpers.config_checks import cross_mistakes
 from helpers.config_parts import DataConfig, NetConfig
 from helpers.data import Dataset
+from helpers.logger import read_record
 from helpers.masked_body_builder import LayerMask, MaskedBodyBuilder
 from helpers.sentence import expand_repeats, stage_hashes
 from helpers.stages import PERSISTENT, act
 from helpers.state import State, begin
-from helpers.tasks import Task, numerics, perform, restore, weights_path
+from helpers.tasks import Task, numerics, perform, record_path, restore, weights_path
 from helpers.train_dojo import TrainDojo
 
 DATA = {"dataset": "mnist", "train_size": 1000, "validation_size": 500}
@@ -542,6 +543,17 @@ def test_a_refit_from_the_cache_is_toward_the_dense_network(tmp_path: Path) -> N
     assert weights_path(task.networks, task.hashes[2]).exists()
     assert all(value.equal(dense[key]) for key, value in state.reference.items())
     assert not state.reference["layers.linear_2.weight"].equal(refitted["layers.linear_2.weight"])
+
+
+def test_a_record_tells_the_stages_up_to_its_own(tmp_path: Path) -> None:
+    task = a_task(tmp_path / "networks", [TRAIN, PRUNE, REFIT, MORE], MLP)
+    perform(replace(task, wanted=frozenset(task.hashes)))
+    for place, key in enumerate(task.hashes):
+        words = read_record(record_path(task.networks, key)).config
+        sentence = Sentence.model_validate({name: words[name] for name in ("data", "net", "stages")})
+        assert len(sentence.stages) == place + 1
+        hashes = next(stage_hashes(sentence.data, sentence.net, [words["seed"]], sentence.stages))
+        assert hashes == task.hashes[: place + 1]
 
 
 def test_a_refit_is_no_training_though_its_weights_are_kept(tmp_path: Path) -> None:
