@@ -47,7 +47,8 @@ def read_tensors(path: Path) -> dict[str, Any]:
 def to_checkpoint(state: State) -> dict[str, Any]:
     """Weights, masks as bits and plain values: all that a later stage needs, nothing that could run.
 
-    Of a pruned layer's weights only the kept ones are there, in a row.
+    Of a pruned layer's weights only the kept ones are there, in a row. What shuffle revives from is there
+    after a rewind alone; else it is the reference, which is no part of the file.
     """
     network, masks = state.network, {}
     weights = {key: value.cpu().contiguous() for key, value in learned(network).items()}
@@ -57,11 +58,13 @@ def to_checkpoint(state: State) -> dict[str, Any]:
             weights[f"layers.{name}.weight"] = weights[f"layers.{name}.weight"][mask.weight.cpu()]
     scalars = {key: getattr(state, key) for key in SCALARS if getattr(state, key) is not None}
     words = {"weights": weights, "masks": masks, "scalars": scalars}
+    if state.unpruned is not state.reference:
+        words["unpruned"] = {key: value.cpu().contiguous() for key, value in state.unpruned.items()}
     return words | ({"net": network.net.model_dump_json()} if network.is_compacted else {})
 
 
 def from_checkpoint(checkpoint: dict[str, Any], net: NetConfig, dataset: Dataset, seed: int) -> State:
-    """The state that `to_checkpoint` saw; its reference is its own weights.
+    """The state that `to_checkpoint` saw; its reference is its own weights, `unpruned` too if not kept.
 
     Raises KeyError, ValueError or RuntimeError where unfit.
     """
@@ -90,7 +93,16 @@ def from_checkpoint(checkpoint: dict[str, Any], net: NetConfig, dataset: Dataset
     for key in checkpoint["scalars"].keys() & set(SCALARS):
         setattr(state, key, checkpoint["scalars"][key])
     state.reference = state.unpruned = learned(network)
+    if "unpruned" in checkpoint:
+        state.unpruned = {key: value.to(device) for key, value in checkpoint["unpruned"].items()}
+        if _shapes(state.unpruned) != _shapes(state.reference):
+            raise ValueError("expected the weights to revive from to be of this network")
     return state
+
+
+def _shapes(weights: dict[str, Tensor]) -> dict[str, torch.Size]:
+    """Shapes by name."""
+    return {key: value.shape for key, value in weights.items()}
 
 
 def _pack(mask: Tensor) -> Tensor:

@@ -79,7 +79,8 @@ def begin(net: NetConfig, dataset: Dataset, seed: int) -> State:
     network = MaskedBodyBuilder(net, dataset.name, seed_for(seed, "init")).to(dataset.train.labels.device)
     if network.is_convolutional:
         network = network.to(memory_format=torch.channels_last)
-    return State(network, dataset, seed, learned(network), learned(network))
+    weights = learned(network)
+    return State(network, dataset, seed, weights, weights)
 
 
 def learned(network: MaskedBodyBuilder) -> dict[str, Tensor]:

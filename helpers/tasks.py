@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .checkpoints import from_checkpoint, read_tensors, to_checkpoint, write_tensors
-from .config import TrainStage, Verb
+from .config import RewindStep, TrainStage, Verb
 from .config_parts import DataConfig, NetConfig
 from .data import Dataset, load_dataset
 from .distill_dojo import TrainedNetwork, split_logits
@@ -157,12 +157,7 @@ def restore(task: Task, until: int, say: Say, device: str, report: Report | None
     for index in range(until - 1, -1, -1):
         found = _kept_state(task, index, dataset, say) if task.stages[index].type in PERSISTENT else None
         if found is not None and task.stages[index].type == "refit":
-            # Further fits are toward the same dense network.
-            trained = [place for place in range(index) if task.stages[place].type == "train"]
-            before = _kept_state(task, trained[-1], dataset, say) if trained else state
-            found = found if before is not None else None
-            if found is not None:
-                found.reference = found.unpruned = before.reference
+            found = _refitted(task, index, found, dataset, say)
         if found is not None:
             state, start = found, index + 1
             break
@@ -232,6 +227,22 @@ def _kept_state(task: Task, index: int, dataset: Dataset, say: Say) -> State | N
         return None
 
 
+def _refitted(task: Task, index: int, found: State, dataset: Dataset, say: Say) -> State | None:
+    """The state after a refit, as the cache has it, with what came before: None where that is missing."""
+    trained = [place for place in range(index) if task.stages[place].type == "train"]
+    start = trained[-1] + 1 if trained else 0
+    before = _kept_state(task, trained[-1], dataset, say) if trained else begin(task.net, dataset, task.seed)
+    if before is None:
+        return None
+    if all(stage.type != "rewind" for stage in task.stages[start:index]):
+        found.unpruned = before.reference
+    elif found.unpruned is found.reference:
+        return None  # kept by an earlier version, without the rewound weights that shuffle revives from
+    # Further fits are toward the same dense network.
+    found.reference = before.reference
+    return found
+
+
 def advance(task: Task, index: int, state: State, say: Say, report: Report | None = None) -> None:
     """One stage: act, then measure, record and keep what is wanted."""
     stage, key, began = task.stages[index], task.hashes[index], time.time()
@@ -239,7 +250,7 @@ def advance(task: Task, index: int, state: State, say: Say, report: Report | Non
         report(index, 0)
     state.report = partial(report, index) if report is not None else None
     state.partial = partial_path(task.networks, key)
-    threads = task.recorded_threads.get(key, task.threads)
+    threads = _threads(task, index)
     with with_threads(threads):
         act(state, stage)
         while state.notes:
@@ -253,6 +264,16 @@ def advance(task: Task, index: int, state: State, say: Say, report: Report | Non
             write_record(record_path(task.networks, key), _record(task, index, state, provenance))
     # Last, so that a kill just before loses no training.
     state.partial.unlink(missing_ok=True)
+
+
+def _threads(task: Task, index: int) -> int:
+    """Of a stage: those of its record, or of the first training's where it rewinds to a step of that."""
+    keys = [task.hashes[index]]
+    if isinstance(getattr(task.stages[index], "to", None), RewindStep):
+        keys.append(
+            next(key for key, stage in zip(task.hashes, task.stages, strict=True) if stage.type == "train")
+        )
+    return next((task.recorded_threads[key] for key in keys if key in task.recorded_threads), task.threads)
 
 
 def _record(task: Task, index: int, state: State, provenance: dict[str, Any]) -> Record:

@@ -228,6 +228,7 @@ class TrainDojo:
             "optimizer": self.optimizer.state_dict(),
             "generators": [self.order.get_state(), self.augmentation.get_state(), self.dropout],
             "progress": asdict(self.progress),
+            "warnings": list(self.warnings),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -238,6 +239,7 @@ class TrainDojo:
         self.order.set_state(order)
         self.augmentation.set_state(augmentation)
         self.progress = Progress(**state["progress"])
+        self.warnings = list(state.get("warnings", []))  # saves of earlier versions have none
         self._keep_masks()
 
     def _keep_masks(self) -> None:

@@ -3,6 +3,7 @@
 import copy
 import io
 import json
+import math
 from typing import Any
 
 import pytest
@@ -406,6 +407,52 @@ def test_the_stage_says_what_it_changed_and_a_network_that_lacks_nothing_stays_a
     assert whole.compact_difference == 0
     assert whole.network.net == network.net
     assert not whole.network.is_compacted
+
+
+@pytest.mark.parametrize(
+    ("change", "is_told"), [(0.0, False), (0.001, False), (0.02, True), (-0.02, True), (math.nan, True)]
+)
+def test_a_compaction_that_changes_a_logit_says_so(
+    digits: Dataset, monkeypatch: pytest.MonkeyPatch, change: float, is_told: bool
+) -> None:
+    """The network is spoilt where only the comparison of the two networks' logits could find it."""
+
+    def spoilt(network: MaskedBodyBuilder) -> MaskedBodyBuilder:
+        small = compact(network)
+        with torch.no_grad():
+            small.layers[small.logits_name].bias[3] += change
+        return small
+
+    monkeypatch.setattr("helpers.stages.compact", spoilt)
+    state = begin(NetConfig.model_validate(NET), digits, 0)
+    prune(state.network, ["unit"], 0.5, 4)
+    act(state, CompactStage(type="compact"))
+    assert state.compact_difference == pytest.approx(abs(change), abs=1e-5, nan_ok=True)
+    assert [text.startswith("compact: a test logit changed") for text in state.notes] == [True] * is_told
+
+
+@pytest.mark.parametrize("place", ["bias of a reader", "weight"])
+def test_a_compaction_that_loses_something_says_so(
+    digits: Dataset, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Of a constant unit's contribution to the next bias, or of one weight between living units."""
+
+    def spoilt(network: MaskedBodyBuilder) -> MaskedBodyBuilder:
+        small = compact(network)
+        with torch.no_grad():
+            if place == "weight":
+                small.layers["linear_3"].weight[0, 0] = 0
+            else:
+                small.layers["linear_2"].bias.zero_()
+        return small
+
+    monkeypatch.setattr("helpers.stages.compact", spoilt)
+    state = begin(NetConfig.model_validate(NET), digits, 0)
+    state.network.load_state_dict(built(NET, seed=3).state_dict())
+    prune(state.network, ["weight and unit"], 0.5, 4)
+    act(state, CompactStage(type="compact"))
+    assert state.compact_difference > 0.01
+    assert len(state.notes) == 1
 
 
 def saved_and_loaded(words: dict[str, Any]) -> dict[str, Any]:

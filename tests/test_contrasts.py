@@ -172,6 +172,13 @@ def test_a_p_of_3_percent_among_eight_contrasts_is_not_enough():
     assert (alone["verdict"], among["verdict"]) == ("helps", "undecided")
 
 
+@pytest.mark.parametrize(("p", "verdict"), [(0.04, "helps"), (0.06, "undecided")])
+def test_a_corrected_p_below_5_percent_is_what_it_takes(p: float, verdict: str) -> None:
+    found = called(20 * (NOISE + stats.t.isf(p / 2, 4) * NOISE.std(ddof=1) / np.sqrt(5)))
+    assert found["holm"] == pytest.approx(p)
+    assert found["verdict"] == verdict
+
+
 def test_that_there_is_no_gain_is_said_of_the_whole_family_at_once():
     gaps = 2.4 * NOISE
     alone, among = called(gaps), called(gaps, family=8)
@@ -293,6 +300,91 @@ def test_a_control_has_the_network_the_data_and_the_steps(runs, contrast):
         assert training(run) == training(control)
         assert (run.data, run.net) == (control.data, control.net)
         assert run.hashes[-1] != control.hashes[-1]
+
+
+TAUGHT = {"teacher", "temperature", "alpha"}
+DIFFERS = {
+    "a": {"retrain": TAUGHT},
+    "b": {"retrain": TAUGHT},
+    "c": {"train": TAUGHT, "retrain": TAUGHT},
+    "d": {"train": {"teacher"}},
+    "e": {"retrain": {"label_smoothing"}},
+    "f": {"retrain": TAUGHT},
+    "g": {"train": TAUGHT},
+    "h": {"retrain": TAUGHT},
+    "i": {"train": TAUGHT},
+}
+"""By contrast and name of the stage: all that a run and its control may differ in."""
+
+
+def differing(stages: list[Any], others: list[Any]) -> dict[str, set[str]]:
+    """By name of the stage, the fields in which two lists of stages of equal types differ."""
+    found: dict[str, set[str]] = {}
+    for one, other in zip(stages, others, strict=True):
+        assert (one.name, one.stage.type) == (other.name, other.stage.type)
+        words, theirs = one.stage.model_dump(exclude={"name"}), other.stage.model_dump(exclude={"name"})
+        fields = {field for field in words.keys() | theirs.keys() if words.get(field) != theirs.get(field)}
+        if fields:
+            found[one.name] = found.get(one.name, set()) | fields
+    return found
+
+
+@pytest.mark.parametrize("contrast", PRIMARY + HOT + CONTEXT, ids=lambda contrast: contrast.key)
+def test_a_control_shares_the_whole_recipe_but_what_the_contrast_is_about(runs, contrast):
+    """Optimizer, schedule, batches, epochs, precision, pruning, rewinds: every field of every stage."""
+    allowed = DIFFERS[contrast.key[0]]
+    for run, control in pairs(runs, contrast):
+        found = differing(run.steps, control.steps)
+        assert found.keys() == allowed.keys()
+        assert all("teacher" in fields or "label_smoothing" in fields for fields in found.values())
+        assert all(found[name] <= allowed[name] for name in found)
+        assert (run.data, run.net, run.seed) == (control.data, control.net, control.seed)
+
+
+@pytest.mark.parametrize("contrast", [PRIMARY[2], HOT[2]], ids=lambda contrast: contrast.key)
+def test_before_pruning_and_after_it_the_teacher_and_its_setting_are_the_same(runs, contrast):
+    for run, control in pairs(runs, contrast):
+        (early,), (late,) = (
+            [stage for stage in stages_of(one) if stage.teacher is not None] for one in (run, control)
+        )
+        assert early.model_dump(include=TAUGHT) == late.model_dump(include=TAUGHT)
+
+
+def test_the_arms_of_few_images_differ_in_when_they_have_a_teacher():
+    """Those that few_table sets against each other, at every number of images, level and temperature."""
+    when = {"first": {"train"}, "kd": {"retrain"}, "both": {"train", "retrain"}}
+    for profile in (None, "quick"):
+        config = load_config(ROOT / "configs" / "distill_prune_few.json", profile)
+        where = ("train_size", "sparsity")
+        controls = {(run.arm, run.seed, *map(run.axes.get, where)): run for run in config.runs}
+        compared = 0
+        for run in config.runs:
+            kind, how = run.arm.split("_")
+            if how == "ce":
+                continue
+            control = controls[f"{kind}_ce", run.seed, *map(run.axes.get, where)]
+            found = differing(run.steps, control.steps)
+            assert found.keys() == when[how]
+            assert all({"teacher"} <= fields <= TAUGHT for fields in found.values())
+            assert (run.data, run.net) == (control.data, control.net)
+            assert {stage.alpha for stage in stages_of(run) if stage.teacher} == {0.9}
+            taught = {stage.temperature for stage in stages_of(run) if stage.teacher}
+            assert taught == {run.axes["temperature"]}
+            compared += 1
+        assert compared == (5 * 3 * 3 * 3 * 3 if profile is None else 2 * 3 * 2)
+        dense, pruned = (
+            controls[f"{kind}_ce", 0, 600, level].steps for kind, level in (("dense", None), ("pruned", 0.9))
+        )
+        assert differing(dense, [step for step in pruned if step.stage.type == "train"]) == {}
+
+
+def test_the_pruned_teacher_is_the_dense_one_but_for_the_pruning(runs):
+    for run, control in pairs(runs, PRUNED_TEACHER):
+        (pruned,), (dense,) = run.teachers.values(), control.teachers.values()
+        trainings = [step for step in pruned.steps if step.stage.type == "train"]
+        assert differing(trainings, dense.steps) == {}
+        assert [step.stage.type for step in pruned.steps] == ["train", "prune", "compact", "train"]
+        assert (pruned.data, pruned.net) == (dense.data, dense.net)
 
 
 def test_the_dense_teacher_has_trained_as_long_as_the_pruned_one(runs):

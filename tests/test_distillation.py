@@ -159,6 +159,13 @@ def test_one_seed_below_90_percent_makes_a_rate_too_large():
     assert usable_range(rows[rows["arm"] == "kd"])["largest"] == 0.01
 
 
+def test_rates_within_two_tenths_of_a_point_of_the_best_count_as_as_good():
+    """In one stretch around the best: what is near beyond a gap is not of it."""
+    accuracies = {0.001: 0.9781, 0.002: 0.9779, 0.004: 0.9782, 0.008: 0.98, 0.016: 0.9781, 0.032: 0.9775}
+    rows = pd.DataFrame({"lr": accuracies.keys(), "val_accuracy": accuracies.values()})
+    assert usable_range(rows) == {"largest": 0.032, "best": 0.008, "low": 0.004, "high": 0.016}
+
+
 def test_steps_are_the_first_logged_ones_that_are_good_enough():
     rows = rate_rows(rates_log()).set_index(["arm", "lr", "seed"])
     assert list(rows.loc[("ce", 0.002), "steps_97"]) == [200, 400, 600]

@@ -431,3 +431,27 @@ def test_two_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
     writers = [subprocess.Popen(call, cwd=ROOT) for call in calls]
     assert [writer.wait(60) for writer in writers] == [0, 0]
     assert set(read_log(path).records) == {f"{name}{i}" for name in "ab" for i in range(25)}
+
+
+def test_rows_curves_and_arrays_are_of_the_stage_that_has_them(tmp_path: Path) -> None:
+    """Two runs share their first stage; the second trains again in its last."""
+    curves = {
+        key: {name: np.full(2, number) for name in CURVE_COLUMNS} for number, key in ((1.0, "t"), (2.0, "r"))
+    }
+    records = {
+        key: Record(
+            {"status": "ok", "test_errors": errors}, curves.get(key, {}), {"keep": np.array([errors])}
+        )
+        for errors, key in enumerate("tpqr")
+    }
+    kinds = {"t": "train", "p": "prune", "q": "prune", "r": "train"}
+    runs = [RUN | {"steps": [[key, kinds[key], key, 0] for key in keys]} for keys in ("tp", "tqr")]
+    found = tables(Log(records, RUNS | {"runs": runs}), tmp_path / "x.hdf5")
+    rows = found.results[["run", "stage", "result", "test_errors"]]
+    expected = [["p", 0, "t", 0], ["p", 1, "p", 1], ["r", 0, "t", 0], ["r", 1, "q", 2], ["r", 2, "r", 3]]
+    assert rows.to_numpy().tolist() == expected
+    assert {key: arrays["keep"].tolist() for key, arrays in found.arrays.items()} == {
+        "t": [0], "p": [1], "q": [2], "r": [3],
+    }  # fmt: skip
+    places = found.curves[["run", "stage", "val_loss"]].drop_duplicates()
+    assert places.to_numpy().tolist() == [["p", 0, 1.0], ["r", 0, 1.0], ["r", 2, 2.0]]

@@ -3,6 +3,8 @@
 import io
 import shutil
 from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import fields, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,15 +14,17 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
+from helpers.checkpoints import from_checkpoint, to_checkpoint
 from helpers.config import Sentence, Stage, TrainStage
 from helpers.config_checks import cross_mistakes
 from helpers.config_parts import DataConfig, NetConfig
 from helpers.data import Dataset
+from helpers.logger import read_record
 from helpers.masked_body_builder import LayerMask, MaskedBodyBuilder
 from helpers.sentence import expand_repeats, stage_hashes
 from helpers.stages import PERSISTENT, act
 from helpers.state import State, begin
-from helpers.tasks import Task, numerics, perform, restore, weights_path
+from helpers.tasks import Task, numerics, perform, record_path, restore, weights_path
 from helpers.train_dojo import TrainDojo
 
 DATA = {"dataset": "mnist", "train_size": 1000, "validation_size": 500}
@@ -259,6 +263,22 @@ def test_a_stage_with_a_ramp_goes_on_from_its_partial_save_bit_by_bit(
     assert lost(expected.network.masks(), "weight", "linear_1") == 392 + round(0.5 * 392)
 
 
+def test_what_a_ramp_warned_of_before_a_save_is_told_after_it(digits: Dataset) -> None:
+    def fresh() -> Watched:
+        layers = {"linear_1": {"sparsity": 1.0}}
+        return dojo(digits, steps=30, ramp=RAMP | {"end": 0.3, "layers": layers})
+
+    straight, killed, resumed, saves = fresh(), fresh(), fresh(), []
+    straight.train()
+    killed.raises_at = 15
+    with pytest.raises(KeyboardInterrupt):
+        killed.train(lambda words: saves.append(deepcopy(words)))
+    resumed.load_state_dict(saves[-1])
+    resumed.train()
+    assert resumed.warnings == straight.warnings
+    assert ["linear_1 loses the last" in text for text in straight.warnings] == [True]
+
+
 def test_repeated_ramps_begin_where_the_one_before_ended(start: Callable[..., State]) -> None:
     state, found = start(TRAIN), []
     repeat = {"type": "repeat", "times": 3, "stages": [TRAIN | {"ramp": RAMP | {"sparsity": 0.973}}]}
@@ -440,7 +460,36 @@ SENTENCES = {
         TRAIN | {"ramp": RAMP},
     ],
     "repeat": [TRAIN, {"type": "repeat", "times": 2, "stages": [PRUNE, REFIT, to(4), TRAIN]}],
+    "precision": [TRAIN | {"precision": "bfloat16"}, PRUNE, REFIT, MORE],
+    # Shuffle revives the weights of the latest training or rewind, the refit fits to those of the training.
+    "init, refit, shuffle": [TRAIN, PRUNE, to("init"), REFIT, SHUFFLE],
+    "fresh, refit, shuffle": [TRAIN, PRUNE, to("fresh"), REFIT, SHUFFLE],
+    "step, refit, shuffle": [TRAIN, PRUNE, to(7), REFIT, SHUFFLE],
+    "rewind, refit, prune, shuffle": [TRAIN, PRUNE, to("init"), REFIT, MORE, SHUFFLE],
+    "rewind, refit twice, shuffle": [TRAIN, PRUNE, to(7), REFIT, MORE, REFIT, SHUFFLE, REFIT],
+    "rewind twice, refit, shuffle": [TRAIN, PRUNE, to("init"), REFIT, to("fresh"), REFIT, SHUFFLE],
+    "rewind, train, refit, shuffle": [TRAIN, PRUNE, to("fresh"), REFIT, TRAIN, MORE, REFIT, SHUFFLE],
+    "rewind without training": [PRUNE, to("fresh"), REFIT, SHUFFLE],
+    "compact, fresh, refit, shuffle": [
+        TRAIN, UNITS, COMPACT, TRAIN, PRUNE, to("fresh"), REFIT, SHUFFLE,
+    ],
 }  # fmt: skip
+
+OF_THE_LAST_STAGE = {"curves", "same_sign", "compact_difference", "lessons"}
+"""Recorded with it, and never read again."""
+
+OF_THE_CALLER = {"dataset", "teachers", "partial", "report", "notes", "wall_s"}
+"""What no result depends on, or the same for every stage."""
+
+
+def assert_same_state(found: State, expected: State) -> None:
+    """In every field that a later stage may read; new fields are compared until they are named above."""
+    assert are_equal(weights(found), weights(expected))
+    assert found.network.full == expected.network.full
+    for name in {field.name for field in fields(State)} - OF_THE_LAST_STAGE - OF_THE_CALLER - {"network"}:
+        mine, theirs = getattr(found, name), getattr(expected, name)
+        is_same = are_equal(mine, theirs) if isinstance(theirs, dict) else mine == theirs
+        assert is_same, f"{name} is another"
 
 
 @pytest.mark.parametrize("net", [MLP, NORM], ids=["mlp", "norm"])
@@ -455,16 +504,35 @@ def test_what_is_computed_in_pieces_from_the_cache_is_what_one_go_gives(
     for place in kept:
         restored(pieces, place + 1)
     found = restored(pieces)
-    assert are_equal(weights(found), weights(expected))
-    for scalar in ("trained", "pruned", "drawn", "epochs", "train_flops", "resume_at"):
-        assert getattr(found, scalar) == getattr(expected, scalar)
+    assert_same_state(found, expected)
     if net is MLP:
         shutil.rmtree(tmp_path / "whole")
         for place in kept:
             shutil.copytree(tmp_path / "pieces", tmp_path / "whole")
             weights_path(tmp_path / "whole", whole.hashes[place]).unlink()
-            assert are_equal(weights(restored(whole)), weights(expected))
+            assert_same_state(restored(whole), expected)
             shutil.rmtree(tmp_path / "whole")
+
+
+def test_a_refit_kept_without_what_shuffle_revives_from_is_computed_again(tmp_path: Path) -> None:
+    """As earlier versions kept it: of a rewound network, with its own weights alone."""
+    task = a_task(tmp_path / "networks", SENTENCES["init, refit, shuffle"], MLP)
+    expected, path = restored(task), weights_path(task.networks, task.hashes[3])
+    words = torch.load(path)
+    initial = words.pop("unpruned")
+    torch.save(words, path)
+    assert_same_state(restored(task), expected)
+    assert are_equal(torch.load(path)["unpruned"], initial)
+
+
+def test_only_a_refit_of_a_rewound_network_keeps_further_weights(start: Callable[..., State]) -> None:
+    for stages in ([], [TRAIN], [PRUNE, REFIT], [TRAIN, PRUNE, REFIT], [TRAIN, to("init"), TRAIN, REFIT]):
+        assert "unpruned" not in to_checkpoint(start(*stages))
+    words, state = to_checkpoint(start(TRAIN, PRUNE, to("init"), REFIT)), start()
+    assert are_equal(words["unpruned"], state.unpruned)
+    words["unpruned"]["layers.linear_1.weight"] = torch.zeros(17, 49)
+    with pytest.raises(ValueError, match="revive"):
+        from_checkpoint(words, state.network.net, state.dataset, 0)
 
 
 def test_a_refit_from_the_cache_is_toward_the_dense_network(tmp_path: Path) -> None:
@@ -477,10 +545,41 @@ def test_a_refit_from_the_cache_is_toward_the_dense_network(tmp_path: Path) -> N
     assert not state.reference["layers.linear_2.weight"].equal(refitted["layers.linear_2.weight"])
 
 
+def test_a_record_tells_the_stages_up_to_its_own(tmp_path: Path) -> None:
+    task = a_task(tmp_path / "networks", [TRAIN, PRUNE, REFIT, MORE], MLP)
+    perform(replace(task, wanted=frozenset(task.hashes)))
+    for place, key in enumerate(task.hashes):
+        words = read_record(record_path(task.networks, key)).config
+        sentence = Sentence.model_validate({name: words[name] for name in ("data", "net", "stages")})
+        assert len(sentence.stages) == place + 1
+        hashes = next(stage_hashes(sentence.data, sentence.net, [words["seed"]], sentence.stages))
+        assert hashes == task.hashes[: place + 1]
+
+
 def test_a_refit_is_no_training_though_its_weights_are_kept(tmp_path: Path) -> None:
     task = a_task(tmp_path / "networks", [TRAIN, PRUNE, REFIT, MORE, REFIT], MLP)
     assert perform(task).trained == (task.hashes[0],)
     assert {path.stem for path in task.networks.iterdir()} == {task.hashes[place] for place in (0, 2, 4)}
+
+
+@pytest.mark.parametrize(
+    ("recorded", "expected"), [({}, [1, 1, 1]), ({0: 2}, [2, 1, 2]), ({0: 2, 3: 1}, [2, 1, 1])]
+)
+def test_a_rewind_to_a_step_trains_again_with_the_threads_of_the_first_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: dict[int, int], expected: list[int]
+) -> None:
+    """Unless it has a record of its own: the last bits of both depend on their number."""
+    seen, train, short = [], TrainDojo.train, TRAIN | {"steps": 3}
+
+    def watched(self: TrainDojo, *words: Any, **more: Any) -> Any:
+        seen.append(torch.get_num_threads())
+        return train(self, *words, **more)
+
+    monkeypatch.setattr(TrainDojo, "train", watched)
+    task = a_task(tmp_path / "networks", [short, PRUNE, short, to(2)], MLP)
+    threads = {task.hashes[place]: number for place, number in recorded.items()}
+    perform(replace(task, recorded_threads=threads))
+    assert seen == expected
 
 
 @pytest.mark.parametrize(
@@ -508,6 +607,20 @@ def test_a_rewind_to_a_step_knows_what_came_before_the_first_training(
     halfway.train(until=13)
     fresh.network.set_masks(once.network.masks())
     assert are_equal(weights(again), weights(fresh))
+
+
+@pytest.mark.parametrize("point", ["init", "fresh", 7])
+def test_a_rewind_leaves_what_refit_fits_to_and_changes_what_shuffle_revives(
+    start: Callable[..., State], point: str | int
+) -> None:
+    state = start(TRAIN)
+    trained = {key: value.clone() for key, value in state.reference.items()}
+    assert state.unpruned is state.reference
+    after(state, PRUNE, to(point), REFIT)
+    assert are_equal(state.reference, trained)
+    assert not are_equal(state.unpruned, trained)
+    after(state, TRAIN)
+    assert state.unpruned is state.reference
 
 
 def test_what_shuffle_revives_after_a_rewind_is_the_rewound_weight(start: Callable[..., State]) -> None:

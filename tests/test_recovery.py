@@ -144,6 +144,25 @@ def test_two_arms_are_compared_on_the_seeds_they_share():
     gap = paired_difference(rows, "finetune", "refit", ["kind", "target"])
     assert gap["n"].unique().tolist() == [4]
     assert gap["mean"].to_list() == pytest.approx([0.016] * 4, abs=0.0005)
+    ended = rows[rows["status"].eq("ok") & rows["seed"].ne(4)]
+    for found in gap.itertuples():
+        own = ended[(ended["kind"] == found.kind) & (ended["target"] == found.target)].sort_values("seed")
+        one, other = (own.loc[own["arm"] == arm, "test_accuracy"].to_list() for arm in ("finetune", "refit"))
+        paired = stats.ttest_rel(one, other).confidence_interval(0.95)
+        assert (found.low, found.high) == pytest.approx((paired.low, paired.high))
+
+
+def test_the_difference_to_dense_is_to_the_first_training_of_the_run():
+    """Not to the last, which is of the pruned network."""
+    stages = {"train": 0.98, "prune": 0.5, "train_2": 0.97}
+    rows = [
+        {"arm": "finetune", "seed": 0, "run": "x", "result": "x" if stage == 2 else f"x{stage}",
+         "stage": stage, "type": name.split("_")[0], "status": "ok", "test_accuracy": accuracy,
+         "unit_sparsity": 0.0, "filter_sparsity": 0.0}
+        for stage, (name, accuracy) in enumerate(stages.items())
+    ]  # fmt: skip
+    found = arm_rows(FakeLog(pd.DataFrame(rows[::-1])))
+    assert found["difference"].to_list() == pytest.approx([-0.01])
 
 
 def test_arms_without_a_kind_count_as_units_where_they_have_a_size():

@@ -411,6 +411,28 @@ def test_a_full_fit_costs_more_than_a_simple_one_and_twice_the_images_twice_as_m
     assert flops[0] == (4 + 2) * network.macs * 300
 
 
+def test_the_operations_of_a_full_fit_are_those_counted_by_hand():
+    n, network = 300, dense_network(LOGITS)
+    reference, masks = reference_of(network), network.masks()
+    masks["linear_1"].weight[3, 4:] = False
+    masks["linear_1"].weight[5:7, 2:] = False  # alike, so that one factorisation serves both
+    masks["linear_1"].weight[8] = False
+    network.set_masks(masks)
+    passes = 2 * 2 * (16 * 10) * n  # dense and pruned, two operations a multiply-accumulate
+    moments = 2 * 16 * 16 * n + 2 * 16 * 10 * n
+    factors = (16**3 + 4**3 + 2**3) / 3  # Cholesky
+    assert refit(network, reference, IMAGES[:n], "full", 1e-3) == pytest.approx(passes + moments + factors)
+
+
+def test_the_operations_of_a_full_fit_of_a_convolution_are_of_its_patches():
+    network = dense_network([conv(4, 5, stride=4, padding=1), FLATTEN, linear()])
+    n, places = 40, 7 * 7
+    passes = 4 * (places * 25 * 4 + places * 4 * 10) * n
+    moments = 2 * 25 * (25 + 4) * places * n + 2 * 196 * (196 + 10) * n
+    found = refit(network, reference_of(network), IMAGES[:n], "full", 1e-3)
+    assert found == pytest.approx(passes + moments + (25**3 + 196**3) / 3)
+
+
 @pytest.mark.parametrize("layers", [MLP, CNN], ids=["mlp", "cnn"])
 def test_nothing_is_fitted_to_what_a_removed_unit_or_filter_no_longer_gives(layers):
     network, reference = pruned_network(layers, activation="gelu")
@@ -453,8 +475,9 @@ def test_the_stage_repairs_digits_without_their_labels_from_the_first_images_alo
     other = train.images.clone()
     other[400:] = 0
     blind = dataclasses.replace(train, images=other, labels=torch.zeros_like(train.labels))
+    dark = dataclasses.replace(test, images=torch.zeros_like(test.images))
     twin, before = copy.deepcopy(pruned), copy.deepcopy(pruned)
-    twin.dataset = dataclasses.replace(digits, train=blind)
+    twin.dataset = dataclasses.replace(digits, train=blind, test=dark)
     act(pruned, stage(REFIT))
     act(twin, stage(REFIT))
     values, again = pruned.network.state_dict(), twin.network.state_dict()

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import math
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ from helpers.files import ROOT
 from helpers.logger import read_log
 from helpers.planning import describe
 from helpers.readme import BLOCK, README, readme_tables, with_tables
+from helpers.utils import load_log
 
 NOTEBOOK = ROOT / "prune_playground.ipynb"
 CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.json") if path.name != "schema.json")
@@ -32,6 +34,31 @@ def test_the_committed_log_holds_every_result_of_its_config(path):
     missing = wanted - set(log.records)
     assert not missing, f"python -m helpers.experiment {path} would compute {len(missing)} results"
     assert log.runs == describe(config), f"python -m helpers.experiment {path} would show other rows"
+
+
+MAY_DIVERGE = {"distill_learning_rate"}
+"""Experiments that look for the rates at which a training breaks down."""
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_record_of_a_committed_log_ended_well_unless_it_asks_for_the_limit(path):
+    """No result failed or is missing, and none diverged where tables count on all seeds."""
+    log = ROOT / "logs" / f"{path.stem}.hdf5"
+    records, rows = read_log(log).records, load_log(log).results
+    allowed = {"ok", "diverged"} if path.stem in MAY_DIVERGE else {"ok"}
+    assert {record.row["status"] for record in records.values()} <= allowed
+    assert set(rows["status"]) <= allowed
+    assert len(rows) > 0
+    for key, record in records.items():
+        row = record.row
+        if row["status"] == "ok":
+            assert math.isfinite(row["test_loss"]), key
+            assert row["test_errors"] == round((1 - row["test_accuracy"]) * 10_000), key
+            assert all(len(column) == len(record.curves["step"]) for column in record.curves.values()), key
+
+
+def test_there_is_a_config_for_every_committed_log():
+    assert {path.stem for path in (ROOT / "logs").glob("*.hdf5")} == {path.stem for path in CONFIGS}
 
 
 def test_readme_shows_the_tables_that_the_logs_give():

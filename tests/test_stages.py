@@ -5,6 +5,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,20 @@ def test_a_checkpoint_holds_tensors_numbers_and_texts_only_and_masks_as_bits(
     assert "linear_2" not in checkpoint["masks"]  # nothing of it is pruned
 
 
+def test_a_checkpoint_keeps_every_number_and_word_of_a_state(start: Callable[..., State]) -> None:
+    """But the seed, which its reader knows, and what is of the last stage alone."""
+    state = start()
+    names = [
+        field.name for field in fields(State) if isinstance(getattr(state, field.name), int | float | str)
+    ]
+    names = [name for name in [*names, "resume_at"] if name not in ("seed", "compact_difference")]
+    for place, name in enumerate(names):
+        setattr(state, name, type(getattr(state, name))(place + 3) if name != "resume_at" else 99)
+    found = from_checkpoint(to_checkpoint(state), state.network.net, state.dataset, 0)
+    assert {name: getattr(found, name) for name in names} == {name: getattr(state, name) for name in names}
+    assert {"trained", "pruned", "drawn", "precision", "epochs", "train_flops", "wall_s", "status"} < {*names}
+
+
 def test_what_follows_a_checkpoint_is_what_follows_the_state_itself(start: Callable[..., State]) -> None:
     straight = start(TRAIN, WEIGHT)
     restored = from_checkpoint(to_checkpoint(straight), straight.network.net, straight.dataset, 0)
@@ -212,6 +227,28 @@ def test_shuffle_keeps_the_counts_and_brings_back_the_trained_values(start: Call
         assert layer.weight.equal(trained[f"layers.{name}.weight"] * mask)
 
 
+@pytest.mark.parametrize("criterion", ["wanda", "contribution", "obd"])
+def test_a_criterion_reads_the_first_training_images_and_no_others(digits: Dataset, criterion: str) -> None:
+    """The others are black or turned over, which would change the scores."""
+
+    def masks(kept: int, dataset: Dataset, ramp: bool) -> Tensor:
+        train, blank = dataset.train, torch.zeros_like
+        images = torch.cat([train.images[:kept], train.images[kept:].flip(3)])
+        parts = {name: getattr(dataset, name) for name in ("validation", "test")}
+        parts = {name: replace(part, images=blank(part.images)) for name, part in parts.items()}
+        data = replace(dataset, train=replace(train, images=images), **(parts if kept < 1000 else {}))
+        state = begin(NetConfig.model_validate(MLP), data, 0)
+        amount = {"kind": "weight", "sparsity": 0.5, "criterion": criterion, "samples": 200}
+        last = {"type": "train", "steps": 3, "optimizer": {"type": "sgd", "lr": 1e-30}}
+        after(state, last | {"ramp": amount | {"every": 1}} if ramp else {"type": "prune"} | amount)
+        return state.network.weighted()["linear_1"].weight_mask
+
+    for ramp in (False, True):
+        whole = masks(1000, digits, ramp)
+        assert masks(200, digits, ramp).equal(whole)
+        assert not masks(100, digits, ramp).equal(whole)
+
+
 def test_flops_and_epochs_add_up_over_the_run(start: Callable[..., State]) -> None:
     macs = 784 * 16 + 16 * 10
     row = measure(start(TRAIN))[0]
@@ -244,6 +281,18 @@ def test_a_row_says_how_the_network_does_and_what_is_left_of_it(start: Callable[
     assert row["macs"] == 12 * 784 + 12 * 10
     assert row["params"] == 12 * 785 + 12 * 10 + 10
     assert row["wall_s"] > 0
+
+
+def test_a_row_is_measured_in_the_precision_of_the_last_training(
+    start: Callable[..., State], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    state = start(TRAIN)
+    state.precision = "bfloat16"
+    row, dataset = measure(state)[0], state.dataset
+    for name, split in (("val", dataset.validation), ("test", dataset.test)):
+        rough, fine = (evaluate(state.network, split, precision) for precision in ("bfloat16", "float32"))
+        assert row[f"{name}_loss"] == rough.loss != fine.loss
 
 
 def test_arrays_count_what_they_say(start: Callable[..., State]) -> None:

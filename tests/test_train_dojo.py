@@ -98,6 +98,15 @@ def test_a_warm_up_of_four_steps_rises_evenly_before_the_decay(
     assert [learning_rate_factor(stage.schedule, step, 8) for step in range(8)] == pytest.approx(expected)
 
 
+def test_the_optimizer_steps_with_the_scheduled_rate_from_the_first_step_on(digits: Dataset) -> None:
+    schedule = {"type": "linear", "warmup_steps": 4}
+    watched = dojo(digits, SOFTMAX, steps=8, optimizer=SGD | {"lr": 0.2}, schedule=schedule, log_every=1)
+    seen: list[float] = []
+    watched.optimizer.register_step_pre_hook(lambda one, *_: seen.append(one.param_groups[0]["lr"]))
+    logged = watched.train().curves["lr"]
+    assert seen == logged == pytest.approx([0.05, 0.1, 0.15, 0.2, 0.2, 0.15, 0.1, 0.05])
+
+
 # Optimizers
 
 
