@@ -8,7 +8,7 @@ import pandas as pd
 from scipy.stats import t
 
 from .errors import UserError
-from .plots import mean_interval
+from .plots import check_settings, mean_interval
 
 MARGIN = 0.001
 """Accuracies this close count as equal: 0.1 points, ten of 10,000 test images."""
@@ -22,7 +22,8 @@ def final_rows(log: Any, arms: Iterable[str] = (), axes: Iterable[str] = ()) -> 
     Raises UserError where it has not, such as that of another experiment.
     """
     rows, arms, axes = log.final(), list(arms), list(axes)
-    for what, wanted, found in (("arms", arms, set(rows["arm"])), ("columns", axes, set(rows.columns))):
+    filled = set(rows.columns[rows.notna().any()])
+    for what, wanted, found in (("arms", arms, set(rows["arm"])), ("columns", axes, filled)):
         missing = [name for name in wanted if name not in found]
         if missing:
             raise UserError(
@@ -47,37 +48,24 @@ def check_single(rows: pd.DataFrame, keys: list[str], what: str) -> pd.DataFrame
 
 
 def arm_rows(log: Any) -> pd.DataFrame:
-    """The last row of every run, with `kind`, `target` (nominal sparsity) and `difference`.
+    """The last row of every run, and `difference`; `kind` is "" where nothing was pruned to a share.
 
     `difference` is paired by seed: this run's test accuracy less that of the dense network it came
-    from. Without an axis `kind`, the realised shares tell it; without a sparsity it is "".
+    from.
     """
     rows, results = log.final(), log.results
+    check_settings(log)
     first = results[results["type"] == "train"].sort_values("stage").drop_duplicates("run").set_index("run")
     rows["difference"] = rows["test_accuracy"] - rows["run"].map(first["test_accuracy"])
-    rows["target"] = rows["sweep.sparsity"].astype(float) if "sweep.sparsity" in rows else np.nan
-    given = rows["sweep.kind"] if "sweep.kind" in rows else pd.Series(None, index=rows.index, dtype=object)
-    realised = [
-        _kind(*row) for row in rows[["target", "unit_sparsity", "filter_sparsity"]].itertuples(index=False)
-    ]
-    rows["kind"] = given.where(given.notna(), realised)
+    rows["kind"] = rows["kind"].where(rows["target"].notna(), "")
     return rows
-
-
-def _kind(target: float, units: float, filters: float) -> str:
-    """What was pruned to this share, by the realised shares of units and filters; "" without a target."""
-    if pd.isna(target):
-        return ""
-    near = {"unit": abs(units - target), "filter": abs(filters - target)}
-    kind = min(near, key=near.get)
-    return kind if near[kind] < 0.02 else "weight"
 
 
 def arm_table(log: Any) -> pd.DataFrame:
     """A row an arm, kind and sparsity: accuracy and its difference to the dense base, with intervals.
 
     Columns: arm, kind, target, mean, low, high, n, excluded, difference, difference_low,
-    difference_high, verdict, and the means of MEASURES.
+    difference_high, verdict, rewound, and the means of MEASURES.
     """
     rows, by = arm_rows(log), ["arm", "kind", "target"]
     table = mean_interval(rows, by, "test_accuracy")
@@ -88,6 +76,7 @@ def arm_table(log: Any) -> pd.DataFrame:
         verdict(low, high)
         for low, high in table[["difference_low", "difference_high"]].itertuples(index=False)
     ]
+    table["rewound"] = rows.groupby(by)["rewound"].first().reindex(table.set_index(by).index).to_list()
     for column in MEASURES:
         table[column] = mean_interval(rows, by, column)["mean"]
     order = {arm: place for place, arm in enumerate(dict.fromkeys(log.results["arm"]))}

@@ -1,13 +1,13 @@
 """The vocabulary of a config: every word that an experiment's JSON file may use, and what it means.
 
 A config is a sentence of stages about one network on one data set. This module has the stages and
-the file as a whole, `config_parts` what stands inside; and it exports the JSON Schema that lets an
-editor complete and check a config while it is being written.
+the file as a whole, `config_parts` what stands inside.
+
+python -m helpers.config        # writes configs/schema.json anew
 """
 
 import json
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -22,21 +22,16 @@ from .config_parts import (
     Share,
     TeacherWords,
     Vocabulary,
+    Word,
 )
-
-SCHEMA_PATH = Path(__file__).resolve().parent.parent / "configs" / "schema.json"
-"""Written by `python -m helpers.config`."""
-
-
-# Stages
+from .meaning import Meaning
 
 
 class StageBase(Vocabulary):
     """What every stage may have."""
 
-    name: str | None = Field(
+    name: Word | None = Field(
         None,
-        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
         description="Address for profiles and --set, and its name in the tables; default: its type.",
     )
 
@@ -243,7 +238,7 @@ class Sentence(Vocabulary):
     stages: list[Stage] = Field(min_length=1, description="What happens to the network, in order.")
 
 
-class ConfigFile(Sentence):
+class ConfigFile(Sentence, Meaning):
     """A config file. Any field may take "$axis", a name of the sweep."""
 
     schema_: str | None = Field(None, alias="$schema", description="Where the editor finds this schema.")
@@ -261,58 +256,7 @@ class ConfigFile(Sentence):
     )
 
 
-def json_schema() -> dict[str, Any]:
-    """JSON Schema of a config file, in which every value may also be "$axis"."""
-    schema = ConfigFile.model_json_schema(by_alias=True)
-    free = {"$schema", "description", "define", "sweep", "arms", "profiles", "seeds", "type", "name"}
-    for model in [schema, *schema["$defs"].values()]:
-        for key, field in model.get("properties", {}).items():
-            if key not in free:
-                about = {name: field.pop(name) for name in ("description", "default") if name in field}
-                model["properties"][key] = _or_axis(field) | about
-    # An arm may bring what the file as a whole leaves out.
-    schema["required"] = []
-    about = "Name of a definition: objects merge with it, null takes a key away. Not in profiles."
-    use = {"properties": {"use": {"type": "string", "description": about}}, "required": ["use"]}
-    part, fields = {"$ref": "#/$defs/Part"}, schema["properties"]
-    schema["$defs"] |= {"Arm": _arm(schema), "Part": _part(schema), "Use": part | use}
-    lists = [schema["$defs"]["NetConfig"]["properties"]["layers"], fields["stages"]]
-    fields["define"]["additionalProperties"] = {"anyOf": [part, *(words["anyOf"][0] for words in lists)]}
-    fields["arms"]["additionalProperties"] = {"$ref": "#/$defs/Arm"}
-    return schema
-
-
-def _arm(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema of an arm: parts of the file's data and network, and stages in place of its own or after."""
-    fields, models = schema["properties"], schema["$defs"]
-    parts = {}
-    for key, model in (("data", "DataConfig"), ("net", "NetConfig")):
-        parts[key] = {word: value for word, value in models[model].items() if word != "required"}
-    parts["net"] = {"anyOf": [parts["net"], {"$ref": "#/$defs/Use"}]}
-    then = fields["stages"] | {"description": "Stages after those of the file."}
-    parts |= {"seeds": fields["seeds"], "stages": fields["stages"], "then": then}
-    return {"type": "object", "properties": parts, "additionalProperties": False}
-
-
-def _part(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a definition, and of what a use changes in it: any words of a net or of one stage."""
-    options = []
-    for name in ("NetConfig", "RepeatStage", *(model.__name__ for model in get_args(Verb))):
-        place, words = f"#/$defs/{name}/properties", schema["$defs"][name]["properties"]
-        options.append({"properties": {word: {"$ref": f"{place}/{word}"} for word in words}})
-    return {"type": "object", "anyOf": options}
-
-
-def _or_axis(field: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a field, of a list's items or of a dict's values, or in its place "$axis" or a use."""
-    forms = [field, *field.get("anyOf", [])]
-    for option in [*forms, *(inner for form in forms for inner in form.get("oneOf", []))]:
-        for inner in ("items", "additionalProperties"):
-            if isinstance(option.get(inner), dict):
-                option[inner] = _or_axis(option[inner])
-    use = [{"$ref": "#/$defs/Use"}] if "$ref" in json.dumps(field) else []
-    return {"anyOf": [field, {"type": "string", "pattern": r"^\$[A-Za-z_][A-Za-z0-9_]*$"}, *use]}
-
-
 if __name__ == "__main__":
-    SCHEMA_PATH.write_text(json.dumps(json_schema(), indent=2) + "\n")
+    from helpers.config_schema import write_schema
+
+    write_schema()

@@ -6,7 +6,7 @@ import re
 from functools import cache
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from .config import Sentence
 from .sentence import Loc
@@ -28,29 +28,28 @@ def nearest(word: Any, valid: list[str]) -> str:
     return f"; expected one of {', '.join(map(repr, valid))}" if valid else ""
 
 
-def validation_mistakes(error: ValidationError) -> list[tuple[Loc, str]]:
-    """Place and message of every mistake that pydantic found in a sentence."""
-    items = error.errors(include_url=False)
-    return [_mistake(item) for item in items if not _is_other_option(item)]
+def validation_mistakes(error: ValidationError, model: type[BaseModel] = Sentence) -> list[tuple[Loc, str]]:
+    """Place and message of every mistake that pydantic found in what should be such a model."""
+    items, schema = error.errors(include_url=False), _schema(model)
+    return [_mistake(item, schema) for item in items if not _is_other_option(item, schema)]
 
 
-def _is_other_option(item: dict[str, Any]) -> bool:
+def _is_other_option(item: dict[str, Any], schema: dict[str, Any]) -> bool:
     """Whether a word or an object may stand there, and this is about the one that does not."""
     loc = [str(part) for part in item["loc"]]
     tag, is_word = loc[-1] if loc else "", isinstance(item["input"], str)
-    is_model = item["type"] == "model_type" and tag in _schema()["$defs"] and not loc[-2].startswith("dict[")
+    is_model = item["type"] == "model_type" and tag in schema["$defs"] and not loc[-2].startswith("dict[")
     return (tag.startswith("literal[") and not is_word) or ((tag.startswith("dict[") or is_model) and is_word)
 
 
 @cache
-def _schema() -> dict[str, Any]:
-    """Schema of a sentence: tells the tags of unions in an error's location from keys."""
-    return Sentence.model_json_schema()
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    """Schema of a model: tells the tags of unions in an error's location from keys."""
+    return model.model_json_schema()
 
 
-def _walk(loc: Loc) -> tuple[Loc, dict[str, Any]]:
+def _walk(loc: Loc, schema: dict[str, Any]) -> tuple[Loc, dict[str, Any]]:
     """The location without union tags, and the part of the schema that it leads to."""
-    schema = _schema()
     defs, path = schema["$defs"], []
 
     def resolve(node: dict[str, Any]) -> dict[str, Any]:
@@ -88,10 +87,10 @@ def _walk(loc: Loc) -> tuple[Loc, dict[str, Any]]:
     return tuple(path), resolve(node)
 
 
-def _mistake(item: dict[str, Any]) -> tuple[Loc, str]:
+def _mistake(item: dict[str, Any], schema: dict[str, Any]) -> tuple[Loc, str]:
     """One pydantic error as a place and a message."""
     kind, found, context = item["type"], item["input"], item.get("ctx", {})
-    loc, node = _walk(item["loc"])
+    loc, node = _walk(item["loc"], schema)
     if kind == "extra_forbidden":
         return loc, "unknown key" + nearest(loc[-1], list(node.get("properties", {})))
     if kind == "missing":

@@ -10,6 +10,7 @@ from .config import ConfigFile
 from .config_errors import nearest, short
 from .config_parts import whole
 from .errors import UserError
+from .meaning import ArmMeaning
 
 FULL = "full"
 """Name of the profile that overrides nothing."""
@@ -78,11 +79,13 @@ def _depth(value: Any) -> int:
     return depth
 
 
-ARM_KEYS = ["data", "net", "seeds", "stages", "then"]
+ARM_KEYS = ["data", "net", "seeds", "stages", "then", *ArmMeaning.model_fields]
 """What an arm may have."""
 
 FORMS = dict.fromkeys(("data", "net", "sweep", "arms", "profiles", "define"), dict)
-FORMS |= dict.fromkeys(("stages", "then", "seeds"), list) | dict.fromkeys(("$schema", "description"), str)
+FORMS |= dict.fromkeys(("labels", "contrasts", "factors"), dict)
+FORMS |= dict.fromkeys(("stages", "then", "seeds"), list)
+FORMS |= dict.fromkeys(("$schema", "description", "label"), str)
 """What the value of a key has to be, for a key that is nearly right to count as it."""
 
 

@@ -20,8 +20,17 @@ def whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def seed_or_word(seed: Any, word: str) -> Any:
+    """A seed as a config may have it. Raises ValueError where it is neither a whole number nor the word."""
+    number = whole(seed)
+    if seed != word and (type(number) is not int or not 0 <= number < 2**63):
+        raise ValueError(f"expected {word!r} or a whole number from 0, found {json.dumps(seed)}")
+    return seed
+
+
 Count = Annotated[int, BeforeValidator(whole), Field(lt=2**63)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Word = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
 class Vocabulary(BaseModel):
@@ -48,10 +57,30 @@ class DataConfig(Vocabulary):
     validation_size: Count = Field(
         5000, ge=0, description="Images held out of the training set for validation; 0: no validation."
     )
-    split_seed: Count = Field(0, ge=0, description="Draws the split; independent of the run's seed.")
+    split_seed: Count | Literal["seed"] = Field(
+        0,
+        description="Draws the split, from 0; independent of the run's seed. 'seed': the run's seed draws "
+        "the train_size images that are trained on; those of validation are the ones of 0.",
+    )
     train_size: Count | None = Field(
         None, ge=1, description="Images to train on; default: all that validation leaves."
     )
+
+    @field_validator("split_seed", mode="before")
+    @classmethod
+    def _is_a_seed(cls, seed: Any) -> Any:
+        return seed_or_word(seed, "seed")
+
+    @model_validator(mode="after")
+    def _has_a_subset(self) -> "DataConfig":
+        if self.split_seed == "seed" and self.train_size is None:
+            raise ValueError("the split_seed 'seed' draws a subset: say its 'train_size'")
+        return self
+
+
+def training_images(data: DataConfig) -> int:
+    """How many images there are to train on, also where a config leaves their number out."""
+    return data.train_size or DATASETS[data.dataset][2] - data.validation_size
 
 
 # Net
@@ -65,9 +94,8 @@ Activation = Annotated[
 class LayerBase(Vocabulary):
     """What every layer may have."""
 
-    name: str | None = Field(
+    name: Word | None = Field(
         None,
-        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
         description="Address for prune stages; default: its type and number, such as linear_1.",
     )
 
@@ -262,10 +290,7 @@ class Teacher(Vocabulary):
     @field_validator("seed", mode="before")
     @classmethod
     def _is_a_seed(cls, seed: Any) -> Any:
-        number = whole(seed)
-        if seed != "same" and (type(number) is not int or not 0 <= number < 2**63):
-            raise ValueError(f"expected 'same' or a whole number from 0, found {json.dumps(seed)}")
-        return seed
+        return seed_or_word(seed, "same")
 
 
 def _one_or_several(value: Any) -> str:

@@ -11,7 +11,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .comparison import interval
-from .contrasts import CONTEXT, HOT, PRIMARY, Contrast, differences, over_levels, primary_tests
+from .contrasts import (
+    Contrast,
+    contrasts_of,
+    differences,
+    over_levels,
+    planned,
+    primary_tests,
+    unplanned,
+)
 from .plots import finish, styled
 
 LEVEL_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00")
@@ -22,25 +30,27 @@ VERDICT_COLOURS = {"helps": "#009E73", "harms": "#D55E00", "does not": "#555555"
 def contrast_figure(logs: dict[str, Any], reach: float = 1.0) -> Figure:
     """Paired differences in test accuracy with 95 % intervals: a column a network, a row a contrast.
 
-    Above, the planned contrasts with their verdicts, at the temperature that validation chose; then the same
-    at T = 8; below, the context. `reach`: points shown to either side; what lies beyond stands at the edge
+    Above, the planned contrasts with their verdicts; then their claims with other arms; below, the context.
+    `reach`: points shown to either side; what lies beyond stands at the edge
     with its value.
     """
-    parts = {"temperature chosen on validation": PRIMARY, "T 8, alpha 0.9": HOT, "beside them": CONTEXT}
-    ratios = {"height_ratios": [len(contrasts) + 0.4 for contrasts in parts.values()]}
+    titles = ("planned", "the same claims at another setting", "beside them")
+    parts = {network: (planned(log), *unplanned(log)) for network, log in logs.items()}
+    ratios = {"height_ratios": [len(contrasts) + 0.4 for contrasts in next(iter(parts.values()))]}
     size = {"figsize": (12.2, 11.4), "gridspec_kw": ratios}
-    fig, axes = plt.subplots(len(parts), len(logs), squeeze=False, sharex=True, sharey="row", **size)
+    fig, axes = plt.subplots(len(titles), len(logs), squeeze=False, sharex=True, sharey="row", **size)
     verdicts = primary_tests(logs).set_index(["network", "key"])["verdict"]
-    levels = sorted({level for log in logs.values() for level in log.final()["sweep.sparsity"].dropna()})
+    gaps = [differences(log, contrast) for log in logs.values() for contrast in contrasts_of(log)]
+    levels = sorted({level for found in gaps for level in found["level"].dropna()})
     colours = dict(zip(levels, cycle(LEVEL_COLOURS), strict=False))
     for level in levels:  # so that the legend has them in their order
         axes[0, 0].plot([], [], "o", color=colours[level], markersize=4, label=f"{100 * level:g} % pruned")
     seeds = set()
     for column, (network, log) in zip(axes.T, logs.items(), strict=True):
-        for ax, (title, contrasts) in zip(column, parts.items(), strict=True):
+        for ax, title, contrasts in zip(column, titles, parts[network], strict=True):
             seeds |= contrast_panel(ax, log, contrasts, colours, reach)
-            ax.set_title(f"{network}: {title}", loc="left")
-        for place, contrast in enumerate(PRIMARY):
+            ax.set_title(f"{network}: {title}{_taught(log, contrasts)}", loc="left")
+        for place, contrast in enumerate(parts[network][0]):
             verdict = verdicts[network, contrast.key]
             style = {"fontsize": 8, "ha": "right", "va": "center", "fontweight": "bold"}
             column[0].text(0.99 * reach, place - 0.12, verdict, color=VERDICT_COLOURS[verdict], **style)
@@ -52,8 +62,18 @@ def contrast_figure(logs: dict[str, Any], reach: float = 1.0) -> Figure:
     return finish(fig, logs.values(), note, axes=axes[0])
 
 
+def _taught(log: Any, contrasts: list[Contrast]) -> str:
+    """' (T 8, alpha 0.9)', where all that these contrasts are about learned with one setting."""
+    rows = log.results[log.results["arm"].isin([contrast.one for contrast in contrasts])]
+    settings = rows.loc[rows["teacher"].notna(), ["temperature", "alpha"]].drop_duplicates()
+    if len(settings) != 1:
+        return ""
+    temperature, alpha = settings.iloc[0]
+    return f" (T {temperature:g}, alpha {alpha:g})"
+
+
 def contrast_panel(
-    ax: Axes, log: Any, contrasts: tuple[Contrast, ...], colours: dict[float, str], reach: float
+    ax: Axes, log: Any, contrasts: list[Contrast], colours: dict[float, str], reach: float
 ) -> set[int]:
     """Draws a row a contrast: the mean over levels, and below it every level; returns the seeds' counts.
 
@@ -63,7 +83,7 @@ def contrast_panel(
     for place, contrast in enumerate(contrasts):
         gaps = differences(log, contrast)
         counts.add(_whisker(ax, over_levels(gaps), place - 0.12, "black", "D", reach, "all levels"))
-        levels = gaps.groupby("sparsity")
+        levels = gaps.groupby("level")
         for step, (sparsity, own) in enumerate(levels, 1):
             of_level = own.set_index("seed")["difference"]
             y = place - 0.12 + 0.62 * step / (len(levels) + 1)
@@ -76,16 +96,17 @@ def contrast_summary(ax: Axes, logs: dict[str, Any], reach: float = 1.0) -> None
     """Draws the planned contrasts alone, each a mean over levels, a colour a network."""
     for step, (network, log) in enumerate(logs.items()):
         colour = ("#0072B2", "#D55E00")[step % 2]
-        for place, contrast in enumerate(PRIMARY):
+        for place, contrast in enumerate(planned(log)):
             y = place + 0.3 * (step - (len(logs) - 1) / 2)
             _whisker(ax, over_levels(differences(log, contrast)), y, colour, "D", reach, network)
-    _difference_axis(ax, PRIMARY, reach)
-    ax.set_yticklabels([textwrap.fill(contrast.claim, 22) for contrast in PRIMARY], fontsize=7)
-    ax.set(xlabel="gain in test accuracy, points", title="distillation and pruning, T chosen on validation")
+    contrasts = planned(next(iter(logs.values())))
+    _difference_axis(ax, contrasts, reach)
+    ax.set_yticklabels([textwrap.fill(contrast.claim, 22) for contrast in contrasts], fontsize=7)
+    ax.set(xlabel="gain in test accuracy, points", title="distillation and pruning: the planned contrasts")
     ax.legend(loc="upper right", fontsize=7, labelcolor="linecolor", handlelength=0, markerscale=0)
 
 
-def _difference_axis(ax: Axes, contrasts: tuple[Contrast, ...], reach: float) -> None:
+def _difference_axis(ax: Axes, contrasts: list[Contrast], reach: float) -> None:
     """A row a contrast, no difference in the middle."""
     ax.axvspan(-0.1, 0.1, color="0.9", linewidth=0, zorder=0)
     ax.axvline(0, color="0.35", linewidth=1, zorder=1)

@@ -1,5 +1,6 @@
 """Distillation and pruning together: planned contrasts, paired by seed and corrected (Holm 1979)."""
 
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,11 @@ LEVEL = 0.05
 """Chance, over a whole family of contrasts, to call one of them different that is not."""
 
 
+UNLIKE = "†"
+"""Marks a comparison that holds, or may hold, a difference of machines or of their precisions as well."""
+
+CONTEXT_COLUMNS = ["network", "does it help to", "difference, points", "at each level", "seeds"]
+
 ROUNDING = 1e-9
 """Accuracies that differ by less are the same number of images."""
 
@@ -30,62 +36,32 @@ class Contrast(NamedTuple):
     """Arm."""
     other: str
     """Its control."""
+    measure: str = "test_accuracy"
+    planned: bool = False
+    """Decided before anything was run."""
 
 
-PRIMARY = (
-    Contrast("a", "fine-tune with the dense self as teacher", "finetune_self", "finetune_ce"),
-    Contrast("b", "train a ticket, dense self as teacher", "ticket_self", "ticket_ce"),
-    Contrast("c", "distil before pruning, not after it", "distil_first", "finetune_strong"),
-    Contrast("d", "learn from a pruned, not a dense teacher", "small_pruned_teacher", "small_dense_teacher"),
-)
-"""Decided before anything was run."""
+def contrasts_of(log: Any) -> list[Contrast]:
+    """What the experiment's config compares. Raises UserError where it compares nothing."""
+    if not log.contrasts:
+        raise UserError(f"{log.experiment}: expected a config with 'contrasts', found none in its log")
+    return [
+        Contrast(key, words["claim"], words["of"], words["less"], words["measure"], words["planned"])
+        for key, words in log.contrasts.items()
+    ]
 
-HOT = tuple(
-    Contrast(f"{contrast.key}, T 8", contrast.claim, one, other)
-    for contrast, one, other in zip(
-        PRIMARY,
-        ("finetune_hot", "ticket_hot", "distil_first_hot", "small_pruned_teacher_hot"),
-        ("finetune_ce", "ticket_ce", "finetune_strong_hot", "small_dense_teacher_hot"),
-        strict=True,
-    )
-)
-"""The same four at temperature 8 and alpha 0.9, where a teacher tells of the wrong classes; no verdicts."""
 
-CONTEXT = (
-    Contrast("e", "fine-tune with label smoothing", "finetune_smooth", "finetune_ce"),
-    Contrast("f", "fine-tune with a strong teacher", "finetune_strong", "finetune_ce"),
-    Contrast("f, T 8", "fine-tune with a strong teacher", "finetune_strong_hot", "finetune_ce"),
-    Contrast("g", "distil before pruning, fine-tune without", "distil_first", "finetune_ce"),
-    Contrast("g, T 8", "distil before pruning, fine-tune without", "distil_first_hot", "finetune_ce"),
-    Contrast("h", "train a random mask with a teacher", "random_self", "random_ce"),
-    Contrast("i", "train a small dense one with a teacher", "small_dense_teacher", "small_ce"),
-    Contrast("i, T 8", "train a small dense one with a teacher", "small_dense_teacher_hot", "small_ce"),
-)
-"""What stands beside the four, to tell what they mean; no verdicts."""
+def planned(log: Any) -> list[Contrast]:
+    """The contrasts that get a verdict: decided before anything was run."""
+    return [contrast for contrast in contrasts_of(log) if contrast.planned]
 
-ARM_TEXTS = {
-    "dense": "dense",
-    "dense_longer": "dense, trained twice as long",
-    "finetune_ce": "pruned, fine-tuned",
-    "finetune_self": "… dense self as teacher",
-    "finetune_hot": "… the same, T 8",
-    "finetune_smooth": "… label smoothing",
-    "finetune_strong": "… strong teacher",
-    "finetune_strong_hot": "… the same, T 8",
-    "distil_first": "distilled, pruned, fine-tuned",
-    "distil_first_hot": "… the same, T 8",
-    "ticket_ce": "ticket",
-    "ticket_self": "… dense self as teacher",
-    "ticket_hot": "… the same, T 8",
-    "random_ce": "random mask",
-    "random_self": "… dense self as teacher",
-    "small_ce": "30-30, dense",
-    "small_dense_teacher": "… dense teacher",
-    "small_dense_teacher_hot": "… the same, T 8",
-    "small_pruned_teacher": "… pruned teacher",
-    "small_pruned_teacher_hot": "… the same, T 8",
-}
-"""What tables call an arm."""
+
+def unplanned(log: Any) -> tuple[list[Contrast], list[Contrast]]:
+    """The contrasts without verdicts: of claims that are planned with other arms, and of other claims."""
+    claims = {contrast.claim for contrast in planned(log)}
+    others = [contrast for contrast in contrasts_of(log) if not contrast.planned]
+    again = [contrast for contrast in others if contrast.claim in claims]
+    return again, [contrast for contrast in others if contrast.claim not in claims]
 
 
 def setting_table(log: Any, controls: dict[str, Any] | None = None) -> pd.DataFrame:
@@ -94,10 +70,8 @@ def setting_table(log: Any, controls: dict[str, Any] | None = None) -> pd.DataFr
     A row a temperature and alpha, a column a network; empty where a run diverged or failed. `controls`, logs
     of the contrasts by column, add a row without a teacher, of the same levels and seeds.
     """
-    axes = ["sweep.temperature", "sweep.alpha"]
-    rows = final_rows(log, axes=axes)
-    levels = [axis for axis in ("sweep.sparsity", "sweep.unit_sparsity") if axis in rows]
-    rows = check_single(rows, ["arm", *axes, *levels, "seed"], log.experiment)
+    axes = ["temperature", "alpha"]
+    rows = check_single(final_rows(log, axes=axes), ["arm", *axes, "target", "seed"], log.experiment)
     means = mean_interval(rows, ["arm", *axes], "val_accuracy")
     means["text"] = [
         "" if excluded else f"{100 * mean:.2f}"
@@ -106,49 +80,76 @@ def setting_table(log: Any, controls: dict[str, Any] | None = None) -> pd.DataFr
     table = means.pivot(index=axes, columns="arm", values="text")[list(dict.fromkeys(rows["arm"]))]
     table.index = pd.Index([f"T {t:g}, alpha {alpha:g}" for t, alpha in table.index], name="setting")
     for arm, control in (controls or {}).items():
-        own, plain = rows[rows["arm"] == arm], final_rows(control, ["finetune_ce"], ["sweep.sparsity"])
-        levels = own[["sweep.sparsity", "sweep.unit_sparsity"]].stack().astype(float).unique()
+        own, plain = rows[rows["arm"] == arm], final_rows(control, ["finetune_ce"])
         plain = plain[plain["arm"].eq("finetune_ce") & plain["seed"].isin(own["seed"])]
-        plain = plain[plain["sweep.sparsity"].astype(float).isin(levels) & plain["status"].eq("ok")]
+        plain = plain[plain["target"].isin(own["target"]) & plain["status"].eq("ok")]
         table.loc["labels alone", arm] = f"{100 * plain['val_accuracy'].mean():.2f}"
     return table.rename_axis(columns=None)
 
 
 def differences(log: Any, contrast: Contrast) -> pd.DataFrame:
-    """Accuracy of one arm less the other's, paired by seed: columns seed, sparsity, difference.
+    """One arm less the other, paired by seed and every axis that both have joined.
 
-    An arm that has no sparsity is paired with every level of the other. Where a run of the two diverged or
-    failed, the difference is NaN. Raises UserError where the log has no pair.
+    Columns seed, level, difference, is_alike; a level is the value of the axis that either has joined, a text
+    where they are several, NaN where there is none. An arm without an axis is paired with all its values.
+    Where a run of the two diverged or failed, the difference is NaN. The two are alike where one machine
+    computed all of both, and gave them the same precision for the same one asked. Raises UserError where the
+    log has no pair.
     """
-    rows = final_rows(log, axes=["sweep.sparsity"])
-    rows["accuracy"] = rows["test_accuracy"].where(rows["status"].eq("ok"))
-    rows["level"] = rows["sweep.sparsity"].astype(float)
-    columns = ["seed", "level", "accuracy"]
-    one, other = (
-        check_single(rows[rows["arm"] == arm], ["seed", "level"], f"arm {arm}")[columns]
-        for arm in (contrast.one, contrast.other)
+    rows = final_rows(log, axes=[contrast.measure])
+    rows["value"] = rows[contrast.measure].where(rows["status"].eq("ok"))
+    axes = [column for column in rows if column.startswith("sweep.")]
+    found, joined = [], []
+    for arm in (contrast.one, contrast.other):
+        own = rows[rows["arm"] == arm]
+        joined.append([axis for axis in axes if own[axis].notna().any()])
+        own = check_single(own, ["seed", *joined[-1]], f"arm {arm}")
+        found.append(own[["seed", *joined[-1], "value", "run"]])
+    both = found[0].merge(
+        found[1], on=["seed", *(axis for axis in joined[0] if axis in joined[1])], suffixes=("", "_other")
     )
-    keys = ["seed"]
-    if one["level"].notna().any() and other["level"].notna().any():
-        keys.append("level")
-    elif one["level"].notna().any():
-        other = other.drop(columns="level")
-    else:
-        one = one.drop(columns="level")
-    both = one.merge(other, on=keys, suffixes=("", "_other"))
     if both.empty:
         text = (
             f"expected runs of the arms {contrast.one} and {contrast.other} with a seed and level in common"
         )
         raise UserError(f"contrast {contrast.key}: {text}, found none")
-    gaps = both["accuracy"] - both["accuracy_other"]
-    return pd.DataFrame({"seed": both["seed"], "sparsity": both["level"], "difference": gaps})
+    gaps = both["value"] - both["value_other"]
+    with_what = _computed_with(log.results[log.results["arm"].isin([contrast.one, contrast.other])])
+    is_alike = [
+        np.isnan(gap) or all(len(one[key] | other[key]) == 1 for key in one.keys() & other.keys())
+        for gap, one, other in zip(
+            gaps, both["run"].map(with_what), both["run_other"].map(with_what), strict=True
+        )
+    ]
+    columns = {"seed": both["seed"], "level": _levels(both, axes), "difference": gaps, "is_alike": is_alike}
+    return pd.DataFrame(columns)
+
+
+def _computed_with(rows: pd.DataFrame) -> dict[str, dict[str, set[str]]]:
+    """By run: the machines of its stages, and what each precision that they ask for really was."""
+    found: dict[str, dict[str, set[str]]] = {}
+    words = rows[["run", "machine", "precision", "used_precision"]].astype(object)
+    words = words.where(words.notna(), "").drop_duplicates()
+    for run, machine, precision, used in words.itertuples(index=False):
+        own = found.setdefault(run, {"machine": set()})
+        own["machine"].add(machine)
+        own.setdefault(precision, set()).add(used)
+    return found
+
+
+def _levels(both: pd.DataFrame, axes: list[str]) -> pd.Series | float:
+    """The value of the axis that these pairs have, or the text of all of them."""
+    own = [axis for axis in axes if axis in both]
+    if len(own) < 2:
+        return both[own[0]] if own else np.nan
+    texts = [both[axis].map(lambda value, name=axis[6:]: f"{name} {value}") for axis in own]
+    return texts[0].str.cat(texts[1:], sep=", ")
 
 
 def over_levels(gaps: pd.DataFrame) -> pd.Series:
     """Each seed's mean difference over the levels, of the seeds that have one at all of them; by seed."""
-    wide = gaps.assign(sparsity=gaps["sparsity"].fillna(0)).pivot(
-        index="seed", columns="sparsity", values="difference"
+    wide = gaps.assign(level=gaps["level"].fillna(0)).pivot(
+        index="seed", columns="level", values="difference"
     )
     return wide.dropna().mean(axis=1)
 
@@ -200,32 +201,32 @@ def _verdict(mean: float, p: float, most: float) -> str:
 
 
 def primary_tests(logs: dict[str, Any]) -> pd.DataFrame:
-    """The planned contrasts in every network, over all levels: one family. Columns: see `family_tests`."""
-    return family_tests(
-        [
-            (
-                {"network": network, "key": contrast.key, "claim": contrast.claim},
-                over_levels(differences(log, contrast)),
-            )
-            for network, log in logs.items()
-            for contrast in PRIMARY
-        ]
-    )
+    """The planned contrasts in every network, over all levels: one family.
 
-
-def level_tests(logs: dict[str, Any], contrasts: tuple[Contrast, ...] = PRIMARY) -> pd.DataFrame:
-    """The contrasts at every level of every network: a second family, of the same data."""
+    Columns: see `family_tests`; and is_alike, whether every pair is (see `differences`).
+    """
     groups = []
     for network, log in logs.items():
-        for contrast in contrasts:
-            for sparsity, gaps in differences(log, contrast).groupby("sparsity", dropna=False):
-                words = {
-                    "network": network,
-                    "key": contrast.key,
-                    "claim": contrast.claim,
-                    "sparsity": sparsity,
-                }
-                groups.append((words, gaps.set_index("seed")["difference"]))
+        if not planned(log):
+            text = "expected a contrast that was planned, found none, and so nothing to test"
+            raise UserError(
+                f'{log.experiment}: {text}; say "planned": true in its config, or use context_table'
+            )
+        for contrast in planned(log):
+            words = {"network": network, "key": contrast.key, "claim": contrast.claim}
+            found = differences(log, contrast)
+            groups.append((words | {"is_alike": found["is_alike"].all()}, over_levels(found)))
+    return family_tests(groups)
+
+
+def level_tests(logs: dict[str, Any]) -> pd.DataFrame:
+    """The planned contrasts at every level of every network: a second family, of the same data."""
+    groups = []
+    for network, log in logs.items():
+        for contrast in planned(log):
+            words = {"network": network, "key": contrast.key, "claim": contrast.claim}
+            for level, gaps in differences(log, contrast).groupby("level", dropna=False):
+                groups.append((words | {"level": level}, gaps.set_index("seed")["difference"]))
     return family_tests(groups)
 
 
@@ -244,7 +245,7 @@ def contrast_table(logs: dict[str, Any]) -> pd.DataFrame:
                 "p, corrected": _p(test.holm),
                 "verdict": test.verdict,
                 "at each level": " / ".join(each),
-                "seeds": test.n,
+                "seeds": f"{test.n}{'' if test.is_alike else UNLIKE}",
             }
         )
     return pd.DataFrame(rows).set_index("network")
@@ -263,13 +264,13 @@ def _starred(test: Any) -> str:
 
 
 def context_table(logs: dict[str, Any]) -> pd.DataFrame:
-    """A row a network and contrast of HOT and CONTEXT: difference over all levels, with its own interval."""
+    """A row a network and unplanned contrast: difference over all levels, with its own interval."""
     rows = []
     for network, log in logs.items():
-        for contrast in HOT + CONTEXT:
+        for contrast in chain(*unplanned(log)):
             found = differences(log, contrast)
-            gaps = over_levels(found)
-            levels = found.groupby("sparsity", dropna=False)["difference"].mean()
+            gaps, mark = over_levels(found), "" if found["is_alike"].all() else UNLIKE
+            levels = found.groupby("level", dropna=False)["difference"].mean()
             row = {
                 "network": network,
                 "does it help to": f"({contrast.key}) {contrast.claim}",
@@ -278,25 +279,28 @@ def context_table(logs: dict[str, Any]) -> pd.DataFrame:
                 if len(levels) > 1
                 else "",
             }
-            rows.append(row | {"seeds": len(gaps)})
-    return pd.DataFrame(rows).set_index("network")
+            rows.append(row | {"seeds": f"{len(gaps)}{mark}"})
+    return pd.DataFrame(rows, columns=CONTEXT_COLUMNS).set_index("network")
 
 
 def arms_table(log: Any) -> pd.DataFrame:
-    """Test accuracy in percent with its interval: a row an arm, a column a sparsity.
+    """Test accuracy in percent with its interval: a row an arm, a column a level of the one axis.
 
     That of a small dense student is its teacher's.
     """
-    rows = final_rows(log, axes=["sweep.sparsity"])
-    rows = check_single(rows, ["arm", "sweep.sparsity", "seed"], log.experiment)
-    table = mean_interval(rows, ["arm", "sweep.sparsity"], "test_accuracy")
+    rows = final_rows(log)
+    axis = next((column for column in rows if column.startswith("sweep.")), "target")
+    rows = check_single(rows, ["arm", axis, "seed"], log.experiment)
+    table = mean_interval(rows, ["arm", axis], "test_accuracy")
     table["text"] = [percent(*row) for row in table[["mean", "low", "high"]].itertuples(index=False)]
-    levels = sorted(table["sweep.sparsity"].dropna().unique())
+    levels = sorted(table[axis].dropna().unique())
+    is_share = axis in ("target", "sweep.sparsity")
     found = []
     for arm in dict.fromkeys(rows["arm"]):
         own = table[table["arm"] == arm]
-        texts = dict(zip(own["sweep.sparsity"], own["text"], strict=True))
+        texts = dict(zip(own[axis], own["text"], strict=True))
         every = next((text for level, text in texts.items() if pd.isna(level)), "")
-        line = {"arm": ARM_TEXTS.get(arm, arm), "unpruned": every}
-        found.append(line | {f"{100 * level:g} %": texts.get(level, "") for level in levels})
+        line = {"arm": log.label("arm", arm), "unpruned": every}
+        heads = {level: f"{100 * level:g} %" if is_share else log.label(axis, level) for level in levels}
+        found.append(line | {head: texts.get(level, "") for level, head in heads.items()})
     return pd.DataFrame(found).set_index("arm")

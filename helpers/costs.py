@@ -5,10 +5,11 @@ import math
 import torch
 
 from .config import Verb
-from .config_parts import DATASETS, DataConfig
+from .config_parts import training_images
+from .numerics import best_device
 from .sentence import step_count
 from .shapes import LayerShape, layer_shapes
-from .tasks import Task, best_device
+from .tasks import Task
 from .train_dojo import actual_precision
 
 ATTEMPTS = 3
@@ -25,11 +26,6 @@ STARTING_S = 3.5
 
 BFLOAT16 = 0.3
 """Its products, in shares of the time that float32 takes."""
-
-
-def training_images(data: DataConfig) -> int:
-    """How many images there are to train on."""
-    return data.train_size or DATASETS[data.dataset][2] - data.validation_size
 
 
 def seconds_of(task: Task) -> list[float]:

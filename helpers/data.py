@@ -11,6 +11,7 @@ from torch import Tensor
 from .config_parts import DataConfig
 from .data_files import DATA_ROOT, read_files
 from .errors import UserError
+from .seeds import generator
 
 
 @dataclass(frozen=True, eq=False)  # equal means the same object: tensors do not compare
@@ -49,19 +50,26 @@ class Dataset:
 
 
 def load_dataset(
-    config: DataConfig, device: str | torch.device = "cpu", root: str | Path | None = None
+    config: DataConfig,
+    device: str | torch.device = "cpu",
+    root: str | Path | None = None,
+    seed: int | None = None,
 ) -> Dataset:
     """The data set of a config on a device; read from `root` (default: the repo's `data/`).
 
     A permutation drawn from `split_seed` orders the training file; its last `validation_size` entries are
     the validation part, its first `train_size` the training part, kept in that order. So `train_size`
     leaves validation as it is, and a smaller training part is a prefix of a larger one. Test keeps the
-    order of its file. Mean and std are those of the training part actually used.
+    order of its file. Mean and std are those of the training part actually used. With the `split_seed`
+    "seed", validation is that of 0, and the run's `seed` draws the training part from all that it leaves.
 
     A second call with the same arguments returns the same object: treat its tensors as read-only.
     Raises UserError where sizes do not fit, or files are missing, damaged or cannot be written.
     """
-    return _load_dataset(config, str(torch.device(device)), Path(root or DATA_ROOT).absolute())
+    draws = seed if config.split_seed == "seed" else None
+    if config.split_seed == "seed" and seed is None:
+        raise UserError("data.split_seed: expected the seed of a run with 'seed', found none; pass seed=")
+    return _load_dataset(config, str(torch.device(device)), Path(root or DATA_ROOT).absolute(), draws)
 
 
 def shift_images(images: Tensor, pixels: int, background: Tensor, generator: torch.Generator) -> Tensor:
@@ -85,9 +93,9 @@ def shift_images(images: Tensor, pixels: int, background: Tensor, generator: tor
 
 # Two: a student's data and its teacher's. More would only hold memory (0.2 GB each for MNIST).
 @lru_cache(maxsize=2)
-def _load_dataset(config: DataConfig, device: str, root: Path) -> Dataset:
+def _load_dataset(config: DataConfig, device: str, root: Path, seed: int | None) -> Dataset:
     (images, labels), test, classes = read_files(config.dataset, root)
-    train_index, validation_index = _split(len(labels), config)
+    train_index, validation_index = _split(len(labels), config, seed)
     mean, std = (statistic.to(device) for statistic in _mean_and_std(images[train_index]))
 
     def part(images: Tensor, labels: Tensor, index: Tensor) -> Split:
@@ -107,8 +115,11 @@ def _load_dataset(config: DataConfig, device: str, root: Path) -> Dataset:
     )
 
 
-def _split(n: int, config: DataConfig) -> tuple[Tensor, Tensor]:
-    """File indices of the training and the validation part of n training images."""
+def _split(n: int, config: DataConfig, seed: int | None = None) -> tuple[Tensor, Tensor]:
+    """File indices of the training and the validation part of n training images.
+
+    With a `seed`, which of the images that validation leaves are trained on is drawn from it.
+    """
     if not 0 <= config.validation_size < n:
         raise UserError(
             f"data.validation_size: expected 0 to {n - 1} (of {config.dataset}'s {n} training images, one at "
@@ -121,8 +132,12 @@ def _split(n: int, config: DataConfig) -> tuple[Tensor, Tensor]:
             f"data.train_size: expected 1 to {available} ({config.dataset} has {n} training images, of which "
             f"data.validation_size takes {config.validation_size}), found {size}; choose a smaller one"
         )
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(config.split_seed))
-    return order[:size], order[available:]
+    split_seed = config.split_seed if seed is None else 0
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(split_seed))
+    left, validation = order[:available], order[available:]
+    if seed is not None:
+        left = left[torch.randperm(available, generator=generator(seed, "subset"))]
+    return left[:size], validation
 
 
 def _mean_and_std(images: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from .sentence import Loc
 MOST_VALUES = 10_000
 """More values than definitions can be needed for, which definitions of definitions could soon exceed."""
 
-NO_USE = ("$schema", "description", "profiles")
+NO_USE = ("$schema", "description", "profiles", "labels", "contrasts")
 """Keys of a file whose values take no use."""
 
 LISTS, OBJECTS = ("stages", "then"), ("data", "net", "optimizer", "schedule", "ramp")
@@ -80,8 +80,8 @@ class _Writer:
             self.definition(name, 0)
 
     def tell_unused(self) -> None:
-        """Tell which definitions nothing takes."""
-        for name in self.definitions:
+        """Tell which definitions nothing takes, unless that may come of another mistake."""
+        for name in [] if self.mistakes else self.definitions:
             if name not in self.used:
                 self.tell(("define", name), "nothing uses it: use it or leave it out")
 
@@ -162,8 +162,10 @@ class _Writer:
 
 
 def _is_use(value: dict[str, Any], key: str) -> bool:
-    """Whether an object takes a definition, and 'use' is no arm, axis or layer of the user's."""
-    is_name = key in ("arms", "sweep") or (key == "layers" and not isinstance(value.get("use"), str))
+    """Whether an object takes a definition, and 'use' is no arm, axis, factor or layer of the user's."""
+    is_name = key in ("arms", "sweep", "factors") or (
+        key == "layers" and not isinstance(value.get("use"), str)
+    )
     return "use" in value and not is_name
 
 

@@ -39,24 +39,24 @@ def students_figure(log: Any, low: float = 95.5, high: float = 98.5) -> Figure:
 
     The bands are the same student with cross-entropy and with label smoothing, at the same learning rate.
     """
-    axes_swept = ["sweep.lr", "sweep.temperature", "sweep.alpha"]
+    axes_swept = ["lr", "temperature", "alpha"]
     rows = final_rows(log, STUDENT_ARMS, axes_swept)
     rows = check_single(rows, ["arm", *axes_swept, "seed"], log.experiment)
-    rates = sorted(rows["sweep.lr"].unique())
+    rates = sorted(rows["lr"].unique())
     size = (1 + 4.2 * len(STUDENTS), 0.8 + 3 * len(rates))
     fig, axes = plt.subplots(len(rates), len(STUDENTS), figsize=size, squeeze=False, sharey=True)
     tables = []
     for column, (student, shown) in enumerate(STUDENTS.items()):
         for row, rate in enumerate(rates):
-            ax, here = axes[row, column], rows[np.isclose(rows["sweep.lr"], rate)]
+            ax, here = axes[row, column], rows[np.isclose(rows["lr"], rate)]
             for kind in ("ce", "smooth"):
                 control_band(ax, here[here["arm"] == f"{student}_{kind}"], kind)
             distilled = here[here["arm"] == f"{student}_kd"]
-            means = mean_interval(distilled, ["sweep.alpha", "sweep.temperature"], "test_accuracy")
-            for (alpha, drawn), colour in zip(means.groupby("sweep.alpha"), cycle(ALPHA_COLOURS)):
+            means = mean_interval(distilled, ["alpha", "temperature"], "test_accuracy")
+            for (alpha, drawn), colour in zip(means.groupby("alpha"), cycle(ALPHA_COLOURS)):
                 half = 50 * (drawn["high"] - drawn["low"]).fillna(0)
                 # Beside each other, so that no whisker hides another.
-                x = drawn["sweep.temperature"] * (1 + 0.03 * list(means["sweep.alpha"].unique()).index(alpha))
+                x = drawn["temperature"] * (1 + 0.03 * list(means["alpha"].unique()).index(alpha))
                 style = {
                     "color": colour,
                     "marker": "s",
@@ -67,7 +67,7 @@ def students_figure(log: Any, low: float = 95.5, high: float = 98.5) -> Figure:
             tables.append(means)
             error_scale(ax, low, high)
             ax.set(xscale="log", xlabel="temperature", title=f"{shown}, learning rate {rate:g}")
-            ticks = sorted(distilled["sweep.temperature"].unique())
+            ticks = sorted(distilled["temperature"].unique())
             ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
             ax.xaxis.set_minor_locator(NullLocator())
             ax.tick_params(labelleft=True)

@@ -16,11 +16,16 @@ from .config_file import FULL, key_mistakes, outline_mistakes, read_json
 from .config_parts import whole
 from .definitions import write_out
 from .errors import UserError
+from .meaning import WholeMeaning
+from .meaning_checks import meaning_of
 from .overrides import Overrides, literal
 from .places import WrittenOut, axis_places, fill, longest, merge, origin
 from .sentence import Loc, Run, Step, expand_repeats, stage_hashes, stage_names, without_layer_names
 from .shapes import layer_names
 from .teachers import TeacherError, Teachers, has_teacher
+
+PARTS = ("data", "net", "seeds", "stages")
+"""What the file as a whole says of its runs, and an arm may override."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,8 @@ class ExperimentConfig:
     profile: str
     axes: list[str]
     runs: list[Run]
+    meaning: WholeMeaning
+    """How its results are read; in no hash."""
 
 
 def load_config(
@@ -52,6 +59,8 @@ def load_config(
         outline.append(f"profiles: unknown profile {profile!r}" + nearest(profile, [FULL, *profiles]))
     if outline:
         raise UserError(*(f"{path}: {line}" for line in mistakes + outline))
+    meaning = meaning_of(raw)
+    mistakes += [f"{path_text(written.place(loc, text) or loc)}: {text}" for loc, text in meaning.mistakes]
     drafts = [_draft(path, written, profile, overrides), *(_draft(path, written, name) for name in profiles)]
     runs = list(drafts[0].runs())
     for draft in drafts[1:]:
@@ -60,7 +69,7 @@ def load_config(
     lines = dict.fromkeys(mistakes + [line for draft in drafts for line in draft.mistakes])
     if lines:
         raise UserError(*(line if line.startswith("--set") else f"{path}: {line}" for line in lines))
-    return ExperimentConfig(path.stem, profile, list(raw.get("sweep", {})), runs)
+    return ExperimentConfig(path.stem, profile, list(raw.get("sweep", {})), runs, meaning.words)
 
 
 def _draft(path: Path, written: WrittenOut, profile: str, texts: Sequence[str] = ()) -> "_Draft":
@@ -141,9 +150,9 @@ class _Draft:
         arms, sweep = self.raw.get("arms") or {"main": {}}, self.raw.get("sweep", {})
         mentioned: set[str] = set()
         for arm, changes in arms.items():
-            base = {key: self.raw[key] for key in ("data", "net", "seeds", "stages") if key in self.raw}
+            base = {key: self.raw[key] for key in PARTS if key in self.raw}
             moved: dict[Loc, Loc] = {}
-            own = {key: value for key, value in changes.items() if key != "then"}
+            own = {key: changes[key] for key in PARTS if key in changes}
             variant = merge(base, own, (), ("arms", arm), moved)
             if "then" in changes:
                 before = variant.get("stages", [])

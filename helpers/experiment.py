@@ -14,15 +14,18 @@ from pathlib import Path
 from .collecting import check_owner, collect, is_good, log_path, source_of, standing_runs
 from .connecting import ADDRESS
 from .data_files import provide_files
+from .describing import describe
 from .engine import execute
 from .errors import UserError
 from .expansion import ExperimentConfig, load_config
 from .files import ROOT, check_folder, check_name, remove_drafts, user_path
 from .logger import Log, Record, read_log
 from .masked_body_builder import MaskedBodyBuilder
-from .planning import describe, make_plan
+from .numerics import best_device, numerics
+from .planning import make_plan
+from .provenance import unlike
 from .restoring import all_records, task_of
-from .tasks import best_device, forget, numerics, record_path, restore
+from .tasks import forget, record_path, restore
 from .terminal import say
 from .utils import Results, tables
 
@@ -78,6 +81,9 @@ def run_experiment(
         for name in {task.data.dataset for task in plan.tasks}:
             # Here, so that missing or damaged files are told once, before any worker starts.
             provide_files(name)
+        own = {key for run in experiment.runs for key in run.hashes} & plan.records.keys()
+        if notice := unlike((plan.records[key] for key in own), best_device()):
+            say(f"{experiment.name}: {notice}")
     failed: dict[str, str] = {}
     wrong_input: list[str] = []
     said: set[str] = set()

@@ -20,9 +20,6 @@ HINTON_ARMS = {
 }
 """What tables call an arm, and the id of the paper's figure in data/published.csv."""
 
-SMALL_STUDENTS = {"medium": "300-300", "small": "30-30"}
-"""Students of distill_small: what their arms begin with, and their hidden units."""
-
 CHECKS = {
     "chosen_kd": "as chosen, more seeds",
     "longer_kd": "… twice as long",
@@ -31,16 +28,9 @@ CHECKS = {
 }
 """The chosen setting again, and arms that change one thing of it; nothing is chosen from them."""
 
-GRID = ["sweep.temperature", "sweep.alpha"]
-"""Axes of the selection's grid."""
+GRID = ["temperature", "alpha"]
+"""What the selection's grid is of."""
 
-SELECT_AXES = [
-    *GRID,
-    "sweep.epochs",
-    "sweep.length_temperature",
-    "sweep.long_temperature",
-    "sweep.long_alpha",
-]
 SELECT_ARMS = ["student_kd", "length_ce", "length_kd", "long_kd"]
 """What the selection sweeps, and its arms that do."""
 
@@ -99,12 +89,10 @@ def select_table(log: Any) -> pd.DataFrame:
     A setting of which a run diverged or failed is empty: it cannot be chosen.
     """
     rows = final_rows(log, ["student_kd"], GRID)
-    grid = mean_interval(
-        rows[rows["arm"] == "student_kd"], ["sweep.temperature", "sweep.alpha"], "val_accuracy"
-    )
+    grid = mean_interval(rows[rows["arm"] == "student_kd"], GRID, "val_accuracy")
     means = grid["mean"].where(grid["excluded"] == 0)
     grid["text"] = ["" if pd.isna(mean) else f"{100 * mean:.2f}" for mean in means]
-    table = grid.pivot(index="sweep.temperature", columns="sweep.alpha", values="text")
+    table = grid.pivot(index="temperature", columns="alpha", values="text")
     table.index = pd.Index([f"T {temperature:g}" for temperature in table.index], name="setting")
     table.columns = [f"alpha {alpha:g}" for alpha in table.columns]
     return table
@@ -115,11 +103,8 @@ def length_table(log: Any) -> pd.DataFrame:
 
     Last CHECKS, and in points, paired by seed, what each changes.
     """
-    rows = final_rows(log, [*SELECT_ARMS, "teacher"], SELECT_AXES)
+    rows = final_rows(log, [*SELECT_ARMS, "teacher"], GRID)
     rows = rows[rows["status"].eq("ok")]
-    rows["temperature"] = (
-        rows["sweep.length_temperature"].fillna(rows["sweep.long_temperature"]).astype(float)
-    )
     groups = {
         "teacher": "teacher",
         "length_ce": "cross-entropy",
@@ -150,12 +135,12 @@ def hinton_setting(log: Any) -> dict[str, float]:
     One after the other: temperature and alpha on a grid of short trainings, then the epochs with them, then
     the temperature again, since long trainings may bear a higher one.
     """
-    rows = final_rows(log, SELECT_ARMS, SELECT_AXES)
+    rows = final_rows(log, SELECT_ARMS, GRID)
     grid, lengths, long = (rows[rows["arm"] == arm] for arm in ("student_kd", "length_kd", "long_kd"))
     return {
-        "alpha": best_setting(grid, GRID)["sweep.alpha"],
-        "epochs": best_setting(lengths, ["sweep.epochs"])["sweep.epochs"],
-        "temperature": best_setting(long, ["sweep.long_temperature"])["sweep.long_temperature"],
+        "alpha": best_setting(grid, GRID)["alpha"],
+        "epochs": best_setting(lengths, ["epochs"])["epochs"],
+        "temperature": best_setting(long, ["temperature"])["temperature"],
     }
 
 
@@ -165,16 +150,15 @@ def gain_rows(log: Any) -> pd.DataFrame:
     Columns student, seed, temperature, gain, status; paired by seed. All learn from the same teacher, so
     their scatter is the students' alone.
     """
-    arms = [f"{student}_{kind}" for student in SMALL_STUDENTS for kind in ("ce", "kd")]
-    rows, found = final_rows(log, arms, ["sweep.temperature"]), []
-    for student in SMALL_STUDENTS:
-        plain = rows[rows["arm"] == f"{student}_ce"].set_index("seed")
-        own = rows[rows["arm"] == f"{student}_kd"].set_index("seed")
+    rows, found = final_rows(log, axes=["temperature", "student", "loss"]), []
+    for student, here in rows.groupby("student", sort=False):
+        plain = here[here["loss"] == "cross-entropy"].set_index("seed")
+        own = here[here["loss"] == "distilled"].set_index("seed")
         control = plain.reindex(own.index)
         frame = pd.DataFrame(
             {
                 "student": student,
-                "temperature": own["sweep.temperature"].astype(float),
+                "temperature": own["temperature"],
                 "gain": own["test_accuracy"] - control["test_accuracy"],
                 "status": own["status"].where(own["status"] != "ok", control["status"]),
             }
@@ -192,11 +176,11 @@ def small_table(log: Any) -> pd.DataFrame:
     gains["gain"] = gains["gain"].where(gains["status"].eq("ok"))
     temperatures = sorted(gains["temperature"].unique())
     table: dict[str, dict[str, str]] = {f"T {temperature:g}": {} for temperature in temperatures}
-    for student, shown in SMALL_STUDENTS.items():
-        wide = gains[gains["student"] == student].pivot(index="seed", columns="temperature", values="gain")
+    for student, own in gains.groupby("student", sort=False):
+        wide = own.pivot(index="seed", columns="temperature", values="gain")
         for temperature in temperatures:
             line, gap = table[f"T {temperature:g}"], wide[temperature] - wide[temperatures[-1]]
-            line[f"{shown}: gain, points"] = points_of(wide[temperature])
+            line[f"{student}: gain, points"] = points_of(wide[temperature])
             is_itself = temperature == temperatures[-1]
-            line[f"{shown}: minus T {temperatures[-1]:g}'s"] = "" if is_itself else points_of(gap)
+            line[f"{student}: minus T {temperatures[-1]:g}'s"] = "" if is_itself else points_of(gap)
     return pd.DataFrame(table).T.rename_axis("temperature")

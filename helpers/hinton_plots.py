@@ -15,10 +15,9 @@ from .distill_plots import ALPHA_COLOURS, loss_style
 from .distillation import ARM_NAMES, tuned_rows
 from .few_images import size_rows
 from .hinton import (
+    GRID,
     HINTON_ARMS,
     SELECT_ARMS,
-    SELECT_AXES,
-    SMALL_STUDENTS,
     gain_rows,
     hinton_rows,
     published_test_errors,
@@ -75,28 +74,27 @@ def select_panel(ax: Axes, log: Any) -> pd.DataFrame:
 
     The long trainings have the alpha that the short ones choose. Horizontal: cross-entropy, as long.
     """
-    rows, tables = final_rows(log, SELECT_ARMS, SELECT_AXES), []
+    rows, tables = final_rows(log, SELECT_ARMS, GRID), []
     short, long = (rows[rows["arm"] == arm] for arm in ("student_kd", "long_kd"))
-    chosen = long.assign(**{"sweep.alpha": long["sweep.long_alpha"]})
-    settings = [*short.groupby("sweep.alpha"), *chosen.groupby("sweep.alpha")]
+    settings = [*short.groupby("alpha"), *long.groupby("alpha")]
     for (alpha, drawn), colour in zip(settings, cycle(ALPHA_COLOURS)):
         is_short = drawn["arm"].eq("student_kd").all()
-        axis, line = ("sweep.temperature", "s-") if is_short else ("sweep.long_temperature", "D--")
-        means = mean_interval(drawn, axis, "val_accuracy")
+        line = "s-" if is_short else "D--"
+        means = mean_interval(drawn, "temperature", "val_accuracy")
         label = f"alpha {alpha:g}, {drawn['epochs'].iloc[0]:g} epochs"
-        ax.plot(means[axis], 100 * means["mean"], line, color=colour, label=label)
+        ax.plot(means["temperature"], 100 * means["mean"], line, color=colour, label=label)
         ax.legend(loc="upper left")
         dots = drawn[drawn["status"].eq("ok")]
-        ax.plot(dots[axis], 100 * dots["val_accuracy"], ".", color=colour, markersize=3, alpha=0.5)
+        ax.plot(dots["temperature"], 100 * dots["val_accuracy"], ".", color=colour, markersize=3, alpha=0.5)
         tables.append(means)
     plain = rows[rows["arm"].eq("length_ce") & rows["status"].eq("ok")]
     for own, line in ((short, "-"), (long, "--")):
         level = plain.loc[plain["epochs"].isin(own["epochs"]), "val_accuracy"].mean()
         label = f"cross-entropy, {own['epochs'].iloc[0]:g} epochs"
         ax.axhline(100 * level, color="#555555", linestyle=line, label=label)
-        place = (short["sweep.temperature"].max(), 100 * level)
+        place = (short["temperature"].max(), 100 * level)
         ax.annotate(label, place, (0, 3), textcoords="offset points", ha="right", fontsize="small")
-    _temperature_axis(ax, short["sweep.temperature"])
+    _temperature_axis(ax, short["temperature"])
     ax.set(ylabel="validation accuracy (%)", title="800-800, distilled: on validation images")
     ax.margins(y=0.12)
     return pd.concat(tables)
@@ -105,10 +103,10 @@ def select_panel(ax: Axes, log: Any) -> pd.DataFrame:
 def small_panel(ax: Axes, log: Any) -> pd.DataFrame:
     """Gain over cross-entropy by temperature, a line a student; returns the means."""
     gains, tables = gain_rows(log), []
-    for (student, shown), colour in zip(SMALL_STUDENTS.items(), cycle(ALPHA_COLOURS)):
-        means = mean_interval(gains[gains["student"] == student], "temperature", "gain")
+    for (student, own), colour in zip(gains.groupby("student", sort=False), cycle(ALPHA_COLOURS)):
+        means = mean_interval(own, "temperature", "gain")
         half = 50 * (means["high"] - means["low"]).fillna(0)
-        style = {"color": colour, "marker": "s", "elinewidth": 1, "label": shown}
+        style = {"color": colour, "marker": "s", "elinewidth": 1, "label": student}
         # Beside each other, so that no whisker hides another.
         x = means["temperature"] * (1 + 0.04 * len(tables))
         ax.errorbar(x, 100 * means["mean"], yerr=half, **style)
@@ -138,7 +136,7 @@ def size_figure(few: Any, every: Any) -> Figure:
     fig, axes = plt.subplots(1, 2, figsize=(9.6, 4))
     tables = []
     tuned = {
-        (images, arm): tuned_rows(own, ["sweep.lr"])
+        (images, arm): tuned_rows(own, ["lr"])
         for (images, arm), own in rows.groupby(["images", "arm"], sort=False)
     }
     for arm in dict.fromkeys(rows["arm"]):

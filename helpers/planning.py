@@ -10,7 +10,6 @@ from .files import ROOT
 from .logger import Log, Record
 from .provenance import code_version
 from .sentence import Run, Step
-from .shapes import layer_shapes
 from .stages import PERSISTENT
 from .tasks import Task, cached_record, recorded_threads
 from .terminal import say
@@ -139,41 +138,3 @@ def _segment_starts(run: Run) -> list[int]:
 def _diverged(record: Record | None) -> bool:
     """Whether there is nothing to go on from."""
     return record is not None and record.row["status"] != "ok"
-
-
-def describe(experiment: ExperimentConfig) -> dict[str, Any]:
-    """The runs of a config as a log keeps them: plain values."""
-    first = experiment.runs[0]
-    channels = layer_shapes(first.net, first.data.dataset)
-    net = [
-        {
-            "layer": "input",
-            "type": "input",
-            "output_shape": list(channels[0].input_shape),
-            "params": 0,
-            "macs": 0,
-        }
-    ]
-    for shape in channels:
-        words = shape.layer.model_dump(include={"kernel", "stride", "padding"})
-        cost = {"params": shape.params, "macs": shape.macs}
-        net.append(
-            {"layer": shape.name, "type": shape.type, "output_shape": list(shape.output_shape)} | cost | words
-        )
-    return {
-        "experiment": experiment.name,
-        "profile": experiment.profile,
-        "axes": experiment.axes,
-        "net": net,
-        "runs": [
-            {
-                "arm": run.arm,
-                "seed": run.seed,
-                "axes": run.axes,
-                "steps": [
-                    [k, s.stage.type, s.name, s.round] for k, s in zip(run.hashes, run.steps, strict=True)
-                ],
-            }
-            for run in experiment.runs
-        ],
-    }

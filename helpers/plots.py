@@ -234,6 +234,7 @@ def prune_rows(log: Any) -> pd.DataFrame:
 
     A run that failed before it pruned is a row too, so that it is counted.
     """
+    check_settings(log)
     rows = log.results.assign(is_prune=log.results["type"] == "prune")
     rows = rows[rows["is_prune"] | (rows["status"] != "ok")].sort_values(["is_prune", "stage"], kind="stable")
     rows = rows.groupby(["arm", "run"]).tail(1).sort_index().copy()
@@ -243,12 +244,18 @@ def prune_rows(log: Any) -> pd.DataFrame:
         raise UserError(f"{wanted}, found several values of {mixed[0]} too: select one")
     if rows.empty:
         raise UserError(f"{log.experiment}: expected a prune stage, found none")
-    rows["kind"] = "weight"
-    if "sweep.kind" in rows:
-        rows["kind"] = rows["sweep.kind"].where(rows["sweep.kind"].isin(KINDS), "weight")
-    rows["target"] = rows["sweep.sparsity"].astype(float) if "sweep.sparsity" in rows else rows["sparsity"]
     rows["share"] = sum(rows[column].where(rows["kind"] == kind, 0) for kind, (_, _, column) in KINDS.items())
+    # Under a rate there is no nominal share: what was realised stands for it.
+    rows["target"] = rows["target"].fillna(rows["share"])
     return rows
+
+
+def check_settings(log: Any) -> None:
+    """Raises UserError where the log does not tell what its prune stages pruned."""
+    rows = log.results
+    if rows.loc[rows["type"].eq("prune"), "kind"].isna().any():
+        text = "expected a log that knows the settings of its rows, found one from before they were kept"
+        raise UserError(f"{log.experiment}: {text}; run its experiment, which adds them and computes nothing")
 
 
 def dense_rows(log: Any) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from .costs import training_images
+from .config_parts import training_images
 from .sentence import step_count
 from .tasks import Task
 

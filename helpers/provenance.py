@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 
+from .logger import Record
 from .state import State
 from .train_dojo import actual_precision
 
@@ -39,13 +41,37 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> str:
-    """System, cores and processor, where the system tells its name."""
+    """System, cores, processor, where the system tells its name, and the instructions that torch uses."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         lines = [f"model name: {platform.processor()}"]
     cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
-    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {cpu}"
+    used = torch.backends.cpu.get_cpu_capability()
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {cpu}, {used}"
+
+
+def unlike(records: Iterable[Record], device: str) -> str:
+    """What to tell of records of another machine, or of a precision that this one does not give; or "".
+
+    `device` is the one that further results will be computed on.
+    """
+    others: set[str] = set()
+    precisions: set[str] = set()
+    for record in records:
+        others.add(record.provenance.get("machine", ""))
+        trainings = [stage for stage in record.config.get("stages", []) if stage["type"] == "train"]
+        asked = trainings[-1].get("precision", "float32") if trainings else "float32"
+        used, here = record.provenance.get("precision"), actual_precision(torch.device(device), asked)
+        if used not in (None, here):
+            precisions.add(f"were computed in {used}, which would be {here} here")
+    others -= {machine(), ""}
+    told = [f"come from another machine ({'; '.join(sorted(others))})"] if others else []
+    told += sorted(precisions)
+    if not told:
+        return ""
+    text = " and ".join(told)
+    return f"results that are there already {text}; what is computed now differs by that too (README, Limits)"
 
 
 def _utc(seconds: float) -> str:

@@ -188,8 +188,8 @@ def compute_curves(log: Any, untrained: str = "iterative_refit", retrained: str 
         for arm, row in of_kind[np.isclose(of_kind["target"], target)].set_index("arm").iterrows():
             colour, marker, name = arm_style(arm)
             style = {"color": colour, "fillstyle": fill, "linestyle": "none", "markersize": 6}
-            # A small dense network needs no large one before it.
-            x = row["train_flops"] / dense - arm.startswith("small_dense")
+            # A network that begins anew, small and dense, needs no large one before it.
+            x = row["train_flops"] / dense - (row["rewound"] == "fresh")
             if row["mean"] > 0.85:
                 ax.plot(x, 100 * row["mean"], marker, label=name, **style)
     ax.set_xlabel("compute so far (dense training = 1)")
@@ -211,7 +211,7 @@ def lenet_recovery(logs: dict[str, Any], published: pd.DataFrame) -> Figure:
     tables = []
     for column, (title, log) in enumerate(logs.items()):
         table = arm_table(log)
-        of_weights = table[~table["arm"].str.startswith("filters_")]
+        of_weights = table[table["kind"].isin(["weight", ""])]
         points = published[(published["log"] == title) & (published["granularity"] == "weight")]
         tables.append(error_panel(axes[0, column], log, of_weights, points))
         axes[0, column].set_title(title)
@@ -250,10 +250,10 @@ def keep_panel(ax: Axes, log: Any, arm: str = "gradual") -> None:
     """Draws the share of weights that each layer keeps, a group a layer and a bar a sparsity."""
     rows = log.final()
     rows = rows[(rows["arm"] == arm) & (rows["status"] == "ok")]
-    targets = sorted(rows["sweep.sparsity"].astype(float).unique())
+    targets = sorted(rows["target"].unique())
     shades = plt.get_cmap("viridis")(np.linspace(0.2, 0.8, len(targets)))
     for place, target in enumerate(targets):
-        results = rows.loc[rows["sweep.sparsity"].astype(float) == target, "result"]
+        results = rows.loc[rows["target"] == target, "result"]
         kept = 100 * np.stack([log.arrays[result]["keep_by_layer"] for result in results])
         names = [name.decode() for name in log.arrays[results.iloc[0]]["layer_names"]]
         x = np.arange(len(names)) + 0.8 * (place - (len(targets) - 1) / 2) / len(targets)
@@ -290,7 +290,7 @@ CRITERIA_STYLES = {"prune": ("one-shot", "x", "#999999"), "refit": ("after refit
 @styled
 def criteria_dots(log: Any) -> Figure:
     """Accuracy by criterion, one-shot and after refit: a row a kind, a column a sparsity."""
-    targets = sorted(log.results["sweep.sparsity"].astype(float).unique())
+    targets = sorted(log.results["target"].dropna().unique())
     arms = list(dict.fromkeys(log.results["arm"]))
     fig, axes = plt.subplots(len(arms), len(targets), figsize=(1.6 + 2.9 * len(targets), 5.8), squeeze=False)
     tables = []
@@ -323,6 +323,5 @@ def criteria_dots(log: Any) -> Figure:
 
 
 def criterion_rows(log: Any, arm: str) -> pd.DataFrame:
-    """Prune and refit rows of an arm, with `criterion` and `target`."""
-    rows = log.results[(log.results["arm"] == arm) & log.results["type"].isin(["prune", "refit"])]
-    return rows.assign(criterion=rows[f"sweep.{arm}_criterion"], target=rows["sweep.sparsity"].astype(float))
+    """Prune and refit rows of an arm."""
+    return log.results[(log.results["arm"] == arm) & log.results["type"].isin(["prune", "refit"])]

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from .comparison import arm_rows, arm_table, interval, paired_difference
+from .comparison import arm_rows, arm_table, final_rows, interval, paired_difference
 from .recovery_plots import arm_style
 from .report import PUBLISHED, percent
 from .utils import Results
@@ -142,7 +142,8 @@ def repair_comparison(log: Results, arm: str = "iterative_refit") -> pd.DataFram
 def filter_table(log: Results) -> pd.DataFrame:
     """LeNet-5 with whole filters and units removed, arm by arm, and the published networks of that kind."""
     table = arm_table(log)
-    table = table[table["arm"].str.startswith("filters_")]
+    rows = final_rows(log, axes=["removed"])
+    table = table[table["arm"].isin(rows.loc[rows["removed"].notna(), "arm"])]
     ours = [
         {
             "network": arm_style(row["arm"])[2],

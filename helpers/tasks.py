@@ -1,15 +1,13 @@
 """One task of an experiment: from a kept state through some stages to records, in any process."""
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from .checkpoints import from_checkpoint, read_tensors, to_checkpoint, write_tensors
@@ -20,6 +18,7 @@ from .distill_dojo import TrainedNetwork, split_logits
 from .errors import UserError
 from .logger import Record, read_record, write_record
 from .measures import measure
+from .numerics import best_device, numerics, with_threads
 from .provenance import provenance_of
 from .sentence import canonical
 from .stages import PERSISTENT, act
@@ -96,11 +95,6 @@ def partial_path(networks: Path, key: str) -> Path:
     return networks / f"{key}.partial.pt"
 
 
-def best_device(worker: int = 0) -> str:
-    """A GPU if there is one, else the CPU; workers share out several GPUs by their number."""
-    return f"cuda:{worker % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
-
-
 def perform(task: Task, worker: int = 0, report: Report | None = None) -> Done:
     """Run the task's stages and write its records and weights.
 
@@ -119,40 +113,9 @@ def perform(task: Task, worker: int = 0, report: Report | None = None) -> Done:
     return Done(task.key, tuple(messages), tuple(key for key in ran if key in task.wanted), tuple(trained))
 
 
-@contextlib.contextmanager
-def numerics(threads: int) -> Iterator[None]:
-    """Torch as a worker has it, whatever the caller has set: a result's last bits depend on all of it."""
-    dtype, precision = torch.get_default_dtype(), torch.get_float32_matmul_precision()
-    flushes = not torch.full((1,), 2e-38, dtype=torch.float32, device="cpu").mul(0.25).any()
-    # Entered only where it is needed, since it costs every call of torch a little.
-    on_cpu = contextlib.nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
-    torch.set_default_dtype(torch.float32)
-    torch.set_float32_matmul_precision("highest")
-    # Denormal numbers, which a converging Adam makes by the million, are 2.5 times as slow on CPUs.
-    torch.set_flush_denormal(True)
-    try:
-        with with_threads(threads), on_cpu, torch.inference_mode(False), torch.enable_grad():
-            yield
-    finally:
-        torch.set_default_dtype(dtype)
-        torch.set_float32_matmul_precision(precision)
-        torch.set_flush_denormal(flushes)
-
-
-@contextlib.contextmanager
-def with_threads(number: int) -> Iterator[None]:
-    """So many threads in every product."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def restore(task: Task, until: int, say: Say, device: str, report: Report | None = None) -> State:
     """The state before stage `until`: from the latest weights kept and intact, else from the start."""
-    dataset = load_dataset(task.data, device)
+    dataset = load_dataset(task.data, device, seed=task.seed)
     state, start = begin(task.net, dataset, task.seed), 0
     for index in range(until - 1, -1, -1):
         found = _kept_state(task, index, dataset, say) if task.stages[index].type in PERSISTENT else None
@@ -183,7 +146,7 @@ def _lessons(task: Task, stage: TrainStage, say: Say, device: str) -> Lessons:
 
     Raises UserError where nobody knows a teacher.
     """
-    dataset, teachers = load_dataset(task.data, device), []
+    dataset, teachers = load_dataset(task.data, device, seed=task.seed), []
     for key in stage.teacher:
         if key not in task.teachers:
             raise UserError(
@@ -202,7 +165,8 @@ def _lessons(task: Task, stage: TrainStage, say: Say, device: str) -> Lessons:
     # Weights may be computed again with other last digits: then their file tells.
     files = (weights_path(task.networks, key) for t in stage.teacher for key in task.teachers[t].hashes)
     stamps = (str(path.stat().st_mtime_ns) if path.exists() else "" for path in files)
-    name = (*stage.teacher, *stamps, str(task.networks), task.data.model_dump_json(), device)
+    subset = str(task.seed) if task.data.split_seed == "seed" else ""
+    name = (*stage.teacher, *stamps, str(task.networks), task.data.model_dump_json(), subset, device)
     if name not in _SAID:
         while len(_SAID) >= SAID_LIMIT:
             _SAID.pop(next(iter(_SAID)))

@@ -88,7 +88,9 @@ class Teachers:
                 axes = ", ".join(f"'{axis}'" for axis in run.axes)
                 text = f"expected one result, found {len(results)}: say which in 'sweep' (axes: {axes})"
                 raise TeacherError((), text)
-            (self.found[key],) = results.values()
+            (run,) = results.values()
+            # Of its axes those that tell it from others; it is the same result for all values of the rest.
+            self.found[key] = replace(run, axes={axis: run.axes[axis] for axis in words.sweep})
         found = self.found[key]
         _check_data(found, student)
         return found
@@ -144,7 +146,9 @@ def _check_data(teacher: Run, student: Run) -> None:
     if theirs.dataset != ours.dataset:
         text = f"expected a teacher of {ours.dataset}, found one of {theirs.dataset}"
         raise TeacherError((), text)
-    is_apart = theirs.split_seed == ours.split_seed and theirs.validation_size >= ours.validation_size
+    # Which images validate is the same for 'seed' as for 0.
+    splits = [0 if data.split_seed == "seed" else data.split_seed for data in (theirs, ours)]
+    is_apart = splits[0] == splits[1] and theirs.validation_size >= ours.validation_size
     if ours.validation_size and not is_apart:
         text = (
             f"has been trained on images that its student validates on (its validation_size "

@@ -1,6 +1,5 @@
 """Mini-helpers for the notebook: logs as pandas tables."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,17 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .columns import COMPUTED, MEASURED, NUMBERS, RUN_COLUMNS, SETTINGS, value_text
 from .errors import UserError
 from .files import user_path
 from .logger import CURVE_COLUMNS, Log, Record, read_log
+from .terminal import say
 
-RUN_COLUMNS = ["experiment", "arm", "seed", "run", "result", "stage", "stage_name", "type", "round", "status"]
-MEASURED = [
-    "val_loss", "val_accuracy", "test_loss", "test_accuracy", "test_errors",
-    "sparsity", "sparsity_all", "effective_sparsity", "unit_sparsity", "filter_sparsity",
-    "params", "macs", "epochs", "train_flops", "wall_s",
-]  # fmt: skip
-"""Columns of `results` that every log has, empty where a stage failed."""
+_NO_VALUE = object()
 
 
 @dataclass
@@ -36,6 +31,10 @@ class Results:
     net: list[dict[str, Any]]
     """The architecture, a dict a layer from the input on: layer, type, output_shape, params, macs, …"""
     path: Path
+    labels: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What the config calls axes, factors and columns, arms among them (`name`), and their `values`."""
+    contrasts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What the config compares, by key: arms `of` and `less`, `claim`, `measure`, `planned`, `planned_in`."""
     loaded: int = 0
     """Runs whose results were all there."""
     computed: int = 0
@@ -48,6 +47,19 @@ class Results:
     def final(self) -> pd.DataFrame:
         """The rows of each run's last stage."""
         return self.results[self.results["result"] == self.results["run"]].reset_index(drop=True)
+
+    def label(self, column: str, value: Any = _NO_VALUE) -> str:
+        """What the config calls a column, or one of its values; else the column, or the value's text.
+
+        An empty value is "".
+        """
+        words = self.labels.get(column.removeprefix("sweep."), {})
+        if value is _NO_VALUE:
+            return words.get("name", column)
+        if pd.isna(value):
+            return ""
+        text = value_text(value.item() if isinstance(value, np.generic) else value)
+        return words.get("values", {}).get(text, text)
 
     def __repr__(self) -> str:
         here = Path.cwd()
@@ -71,6 +83,10 @@ def load_log(path: str | Path) -> Results:
     log = read_log(path)
     if not log.runs:
         raise UserError(f"{path}: expected a log, found nothing there; run the experiment first")
+    if "settings" not in log.runs:
+        say(
+            f"{path}: has no settings (lr, criterion, …) yet; run its experiment once, which computes nothing"
+        )
     found = tables(log, path)
     found.loaded = int(found.final()["status"].ne("missing").sum())
     return found
@@ -79,6 +95,9 @@ def load_log(path: str | Path) -> Results:
 def tables(log: Log, path: Path) -> Results:
     """Records, seen from the runs that share them."""
     plan = log.runs
+    settings = _settings(plan)
+    meaning = {"labels": {}, "factors": {}, "contrasts": {}} | plan.get("meaning", {})
+    factors = {name: None for words in meaning["factors"].values() for name in words}
     rows: list[dict[str, Any]] = []
     curves: list[tuple[str, int, int, dict[str, np.ndarray]]] = []
     arrays: dict[str, dict[str, np.ndarray]] = {}
@@ -86,6 +105,8 @@ def tables(log: Log, path: Path) -> Results:
         last = run["steps"][-1][0]
         axes = {f"sweep.{axis}": _cell(run["axes"].get(axis)) for axis in plan["axes"]}
         broken = None
+        own = factors | meaning["factors"].get(run["arm"], {})
+        places = run.get("settings", [0] * len(run["steps"]))
         for index, (key, kind, name, round_) in enumerate(run["steps"]):
             record = log.records.get(key)
             broken = broken or _status(record)
@@ -101,35 +122,46 @@ def tables(log: Log, path: Path) -> Results:
                 round_,
                 broken or "ok",
             )
-            row = dict(zip(RUN_COLUMNS, head, strict=True)) | axes
-            rows.append(row | ({k: v for k, v in record.row.items() if k != "status"} if record else {}))
+            row = dict(zip(RUN_COLUMNS, head, strict=True)) | axes | settings[places[index]] | own
             if record is None:
+                rows.append(row)
                 continue
+            measured = {name: value for name, value in record.row.items() if name != "status"}
+            rows.append(row | measured | computed_with(record, row["precision"]))
             arrays[key] = record.arrays
             if record.curves:
                 curves.append((last, run["seed"], index, record.curves))
     results = pd.DataFrame(rows)
     # Where every run failed, nothing was measured; tables and figures then say so themselves.
-    results = results.reindex(columns=list(dict.fromkeys([*results.columns, *MEASURED])))
+    results = results.reindex(columns=list(dict.fromkeys([*results.columns, *MEASURED, *COMPUTED])))
+    # Without any value too, a column of numbers can be compared with one.
+    results = results.astype({name: float for name in NUMBERS if results[name].isna().all()})
     return Results(
-        plan["experiment"], plan["profile"], results, _end_to_end(curves), arrays, plan["net"], path
-    )
+        plan["experiment"], plan["profile"], results, _end_to_end(curves), arrays, plan["net"], path,
+        meaning["labels"], meaning["contrasts"],
+    )  # fmt: skip
+
+
+def computed_with(record: Record, precision: str | None) -> dict[str, Any]:
+    """Where and with what a result was computed; `precision` is what the config asks for."""
+    found = record.provenance
+    # Records of the first days tell no precision; float32 is what every processor has.
+    used = found.get("precision", precision if precision == "float32" else None)
+    versions = ", ".join(f"{name} {version}" for name, version in found.get("versions", {}).items())
+    words = {name: found.get(name) for name in ("machine", "device", "threads")}
+    return words | {"used_precision": used, "versions": versions or None}
+
+
+def _settings(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of settings that a log keeps; an empty one where it was written before they were kept."""
+    nothing: dict[str, Any] = dict.fromkeys(SETTINGS)
+    kept = plan.get("settings", {"columns": [], "rows": [[]]})
+    return [nothing | dict(zip(kept["columns"], row, strict=True)) for row in kept["rows"]]
 
 
 def _cell(value: Any) -> Any:
-    """An axis's value as a table can group by it: objects and lists become their canonical JSON text."""
-    if not isinstance(value, dict | list):
-        return value
-    return json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
-def _canonical(value: Any) -> Any:
-    """Plain values in one form, as in the hashes: 1.0 is 1, and what is null is left out."""
-    if isinstance(value, dict):
-        return {key: _canonical(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list):
-        return [_canonical(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    """An axis's value as a table can group by it: objects and lists become their JSON text."""
+    return value_text(value) if isinstance(value, dict | list) else value
 
 
 def _end_to_end(curves: list[tuple[str, int, int, dict[str, np.ndarray]]]) -> pd.DataFrame:

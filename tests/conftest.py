@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from distributed import LocalCluster
 
+from helpers.columns import COMPUTED, SETTINGS
 from helpers.config_parts import DataConfig
 from helpers.data import Dataset, Split, load_dataset
 
@@ -32,6 +34,17 @@ TINY = {
 }
 
 
+def with_settings(results: pd.DataFrame) -> pd.DataFrame:
+    """A made-up frame with the columns of settings: those of the axes of that name, else empty."""
+    axes = {"target": "sparsity"}
+    given = {name: f"sweep.{axes.get(name, name)}" for name in SETTINGS if name not in results}
+    filled = {name: results[axis] for name, axis in given.items() if axis in results}
+    results = results.assign(**(dict.fromkeys(given, np.nan) | filled))
+    absent = [name for name in COMPUTED if name not in results]
+    runs = {} if "run" in results else {"run": [str(place) for place in range(len(results))]}
+    return results.assign(**runs, **dict.fromkeys(absent))
+
+
 @dataclasses.dataclass
 class FakeLog:
     """The attributes of Results that tables and figures of distillation read."""
@@ -40,6 +53,14 @@ class FakeLog:
     profile: str = "full"
     curves: pd.DataFrame = dataclasses.field(default_factory=pd.DataFrame)
     experiment: str = "fake"
+    contrasts: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.results = with_settings(self.results)
+
+    def label(self, column: str, value: Any) -> str:
+        """Without labels of its own."""
+        return str(value)
 
     def final(self) -> pd.DataFrame:
         """Every row is a run's last."""

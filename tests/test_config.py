@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 import helpers.config
-from helpers.config import json_schema
 from helpers.config_parts import Vocabulary
+from helpers.config_schema import json_schema
 from helpers.errors import UserError
 from helpers.expansion import load_config
 
@@ -76,6 +76,9 @@ def mistakes(path: Path, **how) -> tuple[str, ...]:
     ("edits", "field", "hint"),
     [
         ({"stages/0/epoch": 3}, "stages[0].epoch", "unknown key; did you mean 'epochs'?"),
+        ({"data/split_seed": "seed"}, "data", "the split_seed 'seed' draws a subset: say its 'train_size'"),
+        ({"data/split_seed": "seeds"}, "data.split_seed", "expected 'seed' or a whole number from 0"),
+        ({"data/split_seed": -1}, "data.split_seed", "expected 'seed' or a whole number from 0, found -1"),
         ({"seed": [1]}, "seed", "unknown key; did you mean 'seeds'?"),
         ({"arms": {"a": {"nett": {}}}}, "arms.a.nett", "did you mean 'net'?"),
         ({"net/layers/1/units": "many"}, "net.layers[1].units", 'expected a valid integer, found "many"'),

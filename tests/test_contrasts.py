@@ -19,7 +19,7 @@ from helpers import contrasts
 from helpers.comparison import MARGIN
 from helpers.config import TrainStage
 from helpers.contrast_plots import contrast_figure, contrast_summary
-from helpers.contrasts import ARM_TEXTS, CONTEXT, HOT, PRIMARY, Contrast, differences, holm, over_levels
+from helpers.contrasts import Contrast, contrasts_of, differences, holm, over_levels
 from helpers.distillation import best_setting
 from helpers.errors import UserError
 from helpers.expansion import load_config
@@ -32,11 +32,16 @@ PLACES = [*product(range(5), LEVELS)]
 UNPRUNED = ("dense", "dense_longer", "small_ce", "small_dense_teacher", "small_dense_teacher_hot")
 NOISE = np.array([0.0004, -0.0002, 0.0001, -0.0003, 0.0])
 """By seed: of mean 0, and far within MARGIN."""
-GAINS = {"finetune_self": 0.01 + NOISE, "ticket_self": NOISE, "distil_first": -0.01 + NOISE,
-         "small_pruned_teacher": 20 * NOISE}  # fmt: skip
+GAINS = {"finetune_hot": 0.01 + NOISE, "ticket_hot": NOISE, "distil_first_hot": -0.01 + NOISE,
+         "small_pruned_teacher_hot": 20 * NOISE}  # fmt: skip
 VERDICTS = ["helps", "does not", "harms", "undecided"]
 """What GAINS make of the planned contrasts."""
-SELF, _, _, PRUNED_TEACHER = PRIMARY
+MEANING = load_config(ROOT / "configs" / "distill_prune.json").meaning
+ARMS = list(MEANING.arms)
+CONTRASTS = {key: contrast.model_dump() for key, contrast in MEANING.contrasts.items()}
+ALL = contrasts_of(FakeLog(pd.DataFrame(), contrasts=CONTRASTS))
+PLANNED, UNPLANNED = [c for c in ALL if c.planned], [c for c in ALL if not c.planned]
+SELF, _, _, PRUNED_TEACHER = PLANNED
 
 
 def gain_of(arm: str, seed: int, level: float) -> float:
@@ -47,12 +52,13 @@ def gain_of(arm: str, seed: int, level: float) -> float:
 def make_log(gain: Callable = gain_of, seeds: Iterable[int] = range(5), profile: str = "full") -> FakeLog:
     """Every arm; seeds differ by more than arms do, and so do levels but for small networks."""
     rows = []
-    for arm, seed in product(ARM_TEXTS, seeds):
+    for arm, seed in product(ARMS, seeds):
         for level in (np.nan,) if arm in UNPRUNED else LEVELS:
             loss = 0 if arm in UNPRUNED or arm.startswith("small") else level / 10
             accuracy = 0.95 - loss + 0.005 * seed + gain(arm, seed, level)
             rows.append((arm, seed, level, "ok", accuracy, 0.5))
-    return FakeLog(pd.DataFrame(rows, columns=COLUMNS), profile)
+    frame = pd.DataFrame(rows, columns=COLUMNS)
+    return FakeLog(frame, profile, contrasts={key: dict(words) for key, words in CONTRASTS.items()})
 
 
 def where(log: FakeLog, arm: str, seed: int, level: float) -> pd.Series:
@@ -61,14 +67,14 @@ def where(log: FakeLog, arm: str, seed: int, level: float) -> pd.Series:
 
 
 def by_place(gaps: pd.DataFrame) -> dict[tuple[int, float], float]:
-    """Differences by seed and sparsity."""
-    assert list(gaps) == ["seed", "sparsity", "difference"]
-    assert not gaps.duplicated(["seed", "sparsity"]).any()
-    return gaps.set_index(["seed", "sparsity"])["difference"].to_dict()
+    """Differences by seed and level."""
+    assert list(gaps) == ["seed", "level", "difference", "is_alike"]
+    assert not gaps.duplicated(["seed", "level"]).any()
+    return gaps.set_index(["seed", "level"])["difference"].to_dict()
 
 
 def test_runs_are_paired_by_seed_and_sparsity_in_whatever_order_they_stand():
-    log = make_log(lambda arm, seed, level: (arm == "finetune_self") * (0.001 * (seed + 1) + level / 100))
+    log = make_log(lambda arm, seed, level: (arm == "finetune_hot") * (0.001 * (seed + 1) + level / 100))
     expected = {(seed, level): 0.001 * (seed + 1) + level / 100 for seed, level in PLACES}
     assert by_place(differences(log, SELF)) == pytest.approx(expected)
     log.results = log.results.sample(frac=1, random_state=0)
@@ -77,17 +83,17 @@ def test_runs_are_paired_by_seed_and_sparsity_in_whatever_order_they_stand():
 
 def test_a_run_that_diverged_or_is_missing_takes_its_partner_with_it_and_no_other():
     log = make_log()
-    log.results.loc[where(log, "finetune_self", 1, 0.9), ["status", "test_accuracy"]] = "diverged", 0.1
+    log.results.loc[where(log, "finetune_hot", 1, 0.9), ["status", "test_accuracy"]] = "diverged", 0.1
     log.results = log.results[~where(log, "finetune_ce", 3, 0.98)]
     gaps = differences(log, SELF)
     assert list(over_levels(gaps).index) == [0, 2, 4]
     found = by_place(gaps.dropna())
     assert found.keys() == {*PLACES} - {(1, 0.9), (3, 0.98)}
-    assert list(found.values()) == pytest.approx([GAINS["finetune_self"][seed] for seed, _ in found])
+    assert list(found.values()) == pytest.approx([GAINS["finetune_hot"][seed] for seed, _ in found])
 
 
 def test_an_arm_without_sparsity_is_the_control_at_every_level():
-    log = make_log(lambda arm, seed, level: level / 100 if arm == "small_pruned_teacher" else 0)
+    log = make_log(lambda arm, seed, level: level / 100 if arm == "small_pruned_teacher_hot" else 0)
     expected = {place: place[1] / 100 for place in PLACES}
     assert by_place(differences(log, PRUNED_TEACHER)) == pytest.approx(expected)
     swapped = differences(log, PRUNED_TEACHER._replace(one=PRUNED_TEACHER.other, other=PRUNED_TEACHER.one))
@@ -95,24 +101,85 @@ def test_an_arm_without_sparsity_is_the_control_at_every_level():
 
 
 def test_two_arms_without_sparsity_are_paired_once_a_seed():
-    log = make_log(lambda arm, seed, level: 0.001 * seed if arm == "small_dense_teacher" else 0)
-    gaps = differences(log, next(contrast for contrast in CONTEXT if contrast.key == "i"))
-    assert len(gaps) == gaps["sparsity"].isna().sum() == 5
+    log = make_log(lambda arm, seed, level: 0.001 * seed if arm == "small_dense_teacher_hot" else 0)
+    gaps = differences(log, next(contrast for contrast in ALL if contrast.key == "i"))
+    assert len(gaps) == gaps["level"].isna().sum() == 5
     assert over_levels(gaps).to_dict() == pytest.approx({seed: 0.001 * seed for seed in range(5)})
 
 
-@pytest.mark.parametrize("arm", ["finetune_self", "finetune_ce"])
+def test_runs_are_paired_by_every_axis_that_both_arms_have_joined():
+    log = make_log(lambda arm, seed, level: 0)
+    parts = []
+    for width in (64, 128):
+        part = log.results.assign(**{"sweep.width": width})
+        wider = part["arm"].eq("finetune_hot") * width / 1e4
+        parts.append(part.assign(test_accuracy=part["test_accuracy"] + wider))
+    log.results = pd.concat(parts, ignore_index=True)
+    gaps = differences(log, SELF)
+    assert len(gaps) == 2 * len(PLACES)
+    means = gaps.groupby("level")["difference"].mean().to_dict()
+    texts = {f"sparsity {level}, width {width}": width / 1e4 for level in LEVELS for width in (64, 128)}
+    assert means == pytest.approx(texts)
+    assert over_levels(gaps).to_list() == pytest.approx([0.0096] * 5)
+    # An arm that has not joined an axis is paired with all its values.
+    is_control = log.results["arm"].eq("finetune_ce")
+    log.results = log.results[~is_control | log.results["sweep.width"].eq(64)]
+    log.results.loc[log.results["arm"].eq("finetune_ce"), "sweep.width"] = np.nan
+    assert len(differences(log, SELF)) == 2 * len(PLACES)
+
+
+def test_runs_that_differ_in_something_else_do_not_count_as_seeds():
+    log = make_log()
+    log.results = pd.concat([log.results, log.results], ignore_index=True)
+    with pytest.raises(UserError, match=r"^arm finetune_hot: expected one run for each seed and "):
+        differences(log, SELF)
+
+
+def test_another_measure_than_accuracy_is_compared():
+    log = make_log()
+    log.results["val_accuracy"] = log.results["test_accuracy"] / 2
+    gaps = differences(log, SELF._replace(measure="val_accuracy"))
+    assert gaps["difference"].to_list() == pytest.approx((differences(log, SELF)["difference"] / 2).to_list())
+    with pytest.raises(UserError, match="expected a log with the columns teacher_agreement"):
+        differences(log, SELF._replace(measure="teacher_agreement"))
+
+
+def test_a_log_without_planned_contrasts_has_no_verdicts_and_still_a_context():
+    log = make_log()
+    for words in log.contrasts.values():
+        words["planned"] = False
+    with pytest.raises(UserError, match="expected a contrast that was planned"):
+        contrasts.contrast_table({"LeNet": log})
+    assert len(contrasts.context_table({"LeNet": log})) == len(ALL)
+    log.contrasts = {key: words | {"planned": True} for key, words in CONTRASTS.items()}
+    assert contrasts.context_table({"LeNet": log}).empty
+
+
+def test_a_pair_that_is_not_there_is_not_unlike():
+    log = make_log()
+    log.results = log.results.assign(machine="one", precision="float32", used_precision="float32")
+    is_one = where(log, "finetune_hot", 1, 0.9)
+    log.results.loc[is_one, ["status", "test_accuracy", "machine", "used_precision"]] = (
+        "missing",
+        np.nan,
+        None,
+        None,
+    )
+    assert differences(log, SELF)["is_alike"].all()
+
+
+@pytest.mark.parametrize("arm", ["finetune_hot", "finetune_ce"])
 def test_without_a_pair_the_message_names_both_arms(arm):
     rows = make_log().results
     is_arm = rows["arm"].eq(arm)
     for lacking in (rows[~is_arm], rows.assign(seed=rows["seed"] + 10 * is_arm)):
-        with pytest.raises(UserError, match=r"contrast a: .* finetune_self and finetune_ce .* found none"):
+        with pytest.raises(UserError, match=r"contrast a: .* finetune_hot and finetune_ce .* found none"):
             differences(FakeLog(lacking), SELF)
 
 
 def test_over_levels_counts_the_seeds_that_have_them_all():
     rows = [(0, 0.9, 0.01), (0, 0.98, 0.03), (1, 0.9, 0.5), (2, 0.98, -0.01), (2, 0.9, 0.02)]
-    gaps = pd.DataFrame(rows, columns=["seed", "sparsity", "difference"])
+    gaps = pd.DataFrame(rows, columns=["seed", "level", "difference"])
     assert over_levels(gaps).to_dict() == pytest.approx({0: 0.02, 2: 0.005})
 
 
@@ -192,7 +259,7 @@ def test_two_families_hold_each_contrast_once_and_once_a_level():
     assert list(zip(tests["network"], tests["key"], strict=True)) == [*product(logs, "abcd")]
     assert len(levels) == 4 * len(LEVELS) * len(logs)
     assert list(tests["verdict"][:4]) == VERDICTS
-    assert list(levels["sparsity"]) == [*LEVELS] * 8
+    assert list(levels["level"]) == [*LEVELS] * 8
     assert list(tests["mean"]) == pytest.approx([0.01, 0, -0.01, 0, 0.005, 0, -0.005, 0])
     assert contrasts.primary_tests({"LeNet": make_log()})["holm"][0] < tests["holm"][0]
 
@@ -201,12 +268,12 @@ def test_the_tables_say_what_was_found():
     log = make_log()
     table = contrasts.contrast_table({"LeNet": log})
     half = f"{100 * stats.t.ppf(0.975, 4) * NOISE.std(ddof=1) / np.sqrt(5):.2f}"
-    first = [f"(a) {SELF.claim}", f"+1.00 ± {half}", "< 0.001", "helps", "+1.00* / +1.00*", 5]
+    first = [f"(a) {SELF.claim}", f"+1.00 ± {half}", "< 0.001", "helps", "+1.00* / +1.00*", "5"]
     assert list(table.iloc[0]) == first
     assert list(table["verdict"]) == VERDICTS
     assert [text.count("*") for text in table["at each level"]] == [2, 0, 2, 0]
     context = contrasts.context_table({"LeNet": log})
-    names = [f"({contrast.key}) {contrast.claim}" for contrast in HOT + CONTEXT]
+    names = [f"({contrast.key}) {contrast.claim}" for contrast in UNPLANNED]
     assert list(context["does it help to"]) == names
     distilled_first = context.set_index("does it help to").loc["(g) distil before pruning, fine-tune without"]
     assert distilled_first["difference, points"] == f"-1.00 ± {half}"
@@ -217,10 +284,10 @@ def test_the_table_of_arms_has_a_cell_for_what_was_run():
     log = make_log(seeds=[1, 2])
     log.results.loc[where(log, "ticket_ce", 1, 0.98), ["status", "test_accuracy"]] = "diverged", 0.1
     table = contrasts.arms_table(log)
-    assert list(table.index) == list(ARM_TEXTS.values())
+    assert list(table.index) == ARMS
     assert list(table) == ["unpruned", "90 %", "98 %"]
     half = f"{0.25 * stats.t.ppf(0.975, 1):.2f}"
-    assert list(table.loc["ticket"]) == ["", f"86.75 ± {half}", "86.20"]
+    assert list(table.loc["ticket_ce"]) == ["", f"86.75 ± {half}", "86.20"]
     assert list(table.loc["dense"]) == [f"95.75 ± {half}", "", ""]
 
 
@@ -231,7 +298,7 @@ def test_one_seed_has_no_interval_and_shows_nothing():
         assert set(tests["verdict"]) == {"undecided"}
     first = contrasts.contrast_table(logs).iloc[0]
     assert list(first[["difference, points", "at each level"]]) == ["+1.04", "+1.04 / +1.04"]
-    assert list(contrasts.context_table(logs)["seeds"]) == [1] * len(HOT + CONTEXT)
+    assert list(contrasts.context_table(logs)["seeds"]) == ["1"] * len(UNPLANNED)
 
 
 def drawn(ax: Any) -> np.ndarray:
@@ -286,16 +353,16 @@ def pairs(runs: dict, contrast: Contrast) -> list[tuple[Any, Any]]:
 
 
 def test_the_arms_of_the_configs_are_those_that_have_a_name(runs):
-    assert {arm for arm, *_ in runs} == set(ARM_TEXTS)
+    assert {arm for arm, *_ in runs} == set(ARMS)
     assert {arm for arm, _, level in runs if level is None} == set(UNPRUNED)
 
 
-@pytest.mark.parametrize("contrast", PRIMARY + HOT + CONTEXT, ids=lambda contrast: contrast.key)
+@pytest.mark.parametrize("contrast", ALL, ids=lambda contrast: contrast.key)
 def test_a_control_has_the_network_the_data_and_the_steps(runs, contrast):
     seeds = {seed for arm, seed, _ in runs if arm == contrast.one}
     paired = {run.seed for run, _ in pairs(runs, contrast)}
     # What stands beside the planned contrasts has seeds enough with half of theirs.
-    assert paired == seeds or (contrast not in PRIMARY and 2 * len(paired) == len(seeds))
+    assert paired == seeds or (contrast not in PLANNED and 2 * len(paired) == len(seeds))
     for run, control in pairs(runs, contrast):
         assert training(run) == training(control)
         assert (run.data, run.net) == (control.data, control.net)
@@ -329,7 +396,7 @@ def differing(stages: list[Any], others: list[Any]) -> dict[str, set[str]]:
     return found
 
 
-@pytest.mark.parametrize("contrast", PRIMARY + HOT + CONTEXT, ids=lambda contrast: contrast.key)
+@pytest.mark.parametrize("contrast", ALL, ids=lambda contrast: contrast.key)
 def test_a_control_shares_the_whole_recipe_but_what_the_contrast_is_about(runs, contrast):
     """Optimizer, schedule, batches, epochs, precision, pruning, rewinds: every field of every stage."""
     allowed = DIFFERS[contrast.key[0]]
@@ -341,7 +408,9 @@ def test_a_control_shares_the_whole_recipe_but_what_the_contrast_is_about(runs, 
         assert (run.data, run.net, run.seed) == (control.data, control.net, control.seed)
 
 
-@pytest.mark.parametrize("contrast", [PRIMARY[2], HOT[2]], ids=lambda contrast: contrast.key)
+@pytest.mark.parametrize(
+    "contrast", [c for c in ALL if c.key in ("c", "c, T 1")], ids=lambda contrast: contrast.key
+)
 def test_before_pruning_and_after_it_the_teacher_and_its_setting_are_the_same(runs, contrast):
     for run, control in pairs(runs, contrast):
         (early,), (late,) = (
@@ -372,9 +441,8 @@ def test_the_arms_of_few_images_differ_in_when_they_have_a_teacher():
             assert taught == {run.axes["temperature"]}
             compared += 1
         assert compared == (5 * 3 * 3 * 3 * 3 if profile is None else 2 * 3 * 2)
-        dense, pruned = (
-            controls[f"{kind}_ce", 0, 600, level].steps for kind, level in (("dense", None), ("pruned", 0.9))
-        )
+        dense = controls["dense_ce", 0, 600, None].steps
+        pruned = controls["pruned_ce", 0, 600, 0.9].steps
         assert differing(dense, [step for step in pruned if step.stage.type == "train"]) == {}
 
 
@@ -405,9 +473,9 @@ def test_differences_that_are_equal_but_for_rounding_are_no_evidence():
 
 def test_a_network_of_which_no_seed_has_every_level_has_no_verdict():
     log = make_log(seeds=[0])
-    log.results.loc[where(log, "finetune_self", 0, 0.9), "status"] = "diverged"
+    log.results.loc[where(log, "finetune_hot", 0, 0.9), "status"] = "diverged"
     row = contrasts.contrast_table({"LeNet": log}).iloc[0]
-    assert (row["verdict"], row["seeds"], row["p, corrected"]) == ("undecided", 0, "")
+    assert (row["verdict"], row["seeds"], row["p, corrected"]) == ("undecided", "0", "")
     assert "nan" not in row["difference, points"]
     contrast_figure({"LeNet": log}).draw_without_rendering()
 
@@ -415,17 +483,17 @@ def test_a_network_of_which_no_seed_has_every_level_has_no_verdict():
 def test_temperature_and_weight_are_those_that_validation_chooses_for_pruned_students():
     rows = load_log(ROOT / "logs" / "distill_prune_select.hdf5").final()
     for name, arm in (("distill_prune", "weights"), ("distill_prune_units", "units")):
-        chosen = best_setting(rows[rows["arm"] == arm], ["sweep.temperature", "sweep.alpha"])
+        chosen = best_setting(rows[rows["arm"] == arm], ["temperature", "alpha"])
         runs = load_config(ROOT / "configs" / f"{name}.json").runs
         distilled = {run.arm: stage for run in runs for stage in stages_of(run) if stage.teacher is not None}
-        assert {"finetune_self", "ticket_self", "distil_first", "small_pruned_teacher"} < distilled.keys()
+        assert {"finetune_hot", "ticket_self", "distil_first", "small_pruned_teacher_hot"} < distilled.keys()
         for is_hot, setting in ((False, tuple(chosen.values())), (True, (8, 0.9))):
             stages = [stage for arm, stage in distilled.items() if arm.endswith("_hot") == is_hot]
             assert {(stage.temperature, stage.alpha) for stage in stages} == {setting}
 
 
 def test_the_table_of_settings_never_reads_test():
-    axes = {"sweep.temperature": [1, 1, 8, 8], "sweep.alpha": 0.5, "seed": [0, 1, 0, 1], "status": "ok"}
+    axes = {"temperature": [1, 1, 8, 8], "alpha": 0.5, "seed": [0, 1, 0, 1], "status": "ok"}
     rows = pd.DataFrame(axes | {"arm": "units", "val_accuracy": [0.97, 0.98, 0.96, 0.96]})
     rows.loc[3, "status"] = "diverged"
     table = contrasts.setting_table(FakeLog(rows))
@@ -438,6 +506,26 @@ def test_the_summary_has_the_planned_contrasts_of_every_network():
     assert sorted(drawn(ax)) == pytest.approx([-1, 0, 0, 0, 0, 0, 0, 1])
     assert ax.get_legend_handles_labels()[1] == ["LeNet", "800-800"]
     assert [text.get_text().split()[0] for text in ax.get_yticklabels()] == [
-        c.claim.split()[0] for c in PRIMARY
+        c.claim.split()[0] for c in PLANNED
     ]
     plt.close()
+
+
+def test_pairs_of_unlike_machines_or_precisions_are_marked():
+    log = make_log()
+    log.results = log.results.assign(machine="one", precision="bfloat16", used_precision="bfloat16")
+    assert differences(log, SELF)["is_alike"].all()
+    assert not contrasts.contrast_table({"LeNet": log})["seeds"].str.contains(contrasts.UNLIKE).any()
+    is_one = where(log, "finetune_hot", 1, 0.9)
+    for changes in ({"machine": "two"}, {"used_precision": "float32"}):
+        mixed = make_log()
+        mixed.results = log.results.copy()
+        mixed.results.loc[is_one, list(changes)] = list(changes.values())
+        gaps = differences(mixed, SELF)
+        unlike = gaps.loc[~gaps["is_alike"], ["seed", "level"]]
+        assert [tuple(row) for row in unlike.itertuples(index=False)] == [(1, 0.9)]
+        assert contrasts.contrast_table({"LeNet": mixed}).iloc[0]["seeds"] == f"5{contrasts.UNLIKE}"
+        assert contrasts.contrast_table({"LeNet": mixed}).iloc[1]["seeds"] == "5"
+    # What one stage asks for is nothing to a control that never asks for it.
+    mixed.results.loc[is_one, ["precision", "used_precision"]] = "float32"
+    assert differences(mixed, SELF)["is_alike"].all()

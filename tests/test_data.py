@@ -193,6 +193,24 @@ def test_sizes_that_do_not_fit(unpacked: Path, fields: dict[str, int], parts: li
     assert all(part in str(error.value) for part in parts)
 
 
+def test_a_subset_may_follow_the_runs_seed_and_validation_stays(mnist: Dataset, unpacked: Path) -> None:
+    def drawn(seed: int, size: int = 64) -> Dataset:
+        config = DataConfig(dataset="mnist", train_size=size, split_seed="seed")
+        return load_dataset(config, root=unpacked, seed=seed)
+
+    first, second = drawn(0), drawn(1)
+    assert not torch.equal(first.train.index, second.train.index)
+    for dataset in (first, second):
+        assert torch.equal(dataset.validation.index, mnist.validation.index)
+        assert not set(dataset.train.index.tolist()) & set(mnist.validation.index.tolist())
+    assert torch.equal(drawn(0).train.index, first.train.index)
+    assert torch.equal(drawn(0, 200).train.index[:64], first.train.index)
+    one_draw = load_dataset(DataConfig(dataset="mnist", train_size=64), root=unpacked, seed=1)
+    assert torch.equal(one_draw.train.index, mnist.train.index[:64])
+    with pytest.raises(UserError, match=r"^data\.split_seed: .* found none; pass seed=$"):
+        load_dataset(DataConfig(dataset="mnist", train_size=64, split_seed="seed"), root=unpacked)
+
+
 # Normalisation
 
 

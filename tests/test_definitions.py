@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from helpers.config import json_schema
+from helpers.config_schema import json_schema
 from helpers.definitions import write_out
+from helpers.describing import describe
 from helpers.errors import UserError
 from helpers.expansion import load_config
-from helpers.planning import describe
 
 FLATTEN, LOGITS = {"type": "flatten"}, {"type": "linear", "units": 10}
 NET = {"layers": [FLATTEN, {"type": "linear", "units": 8}, LOGITS]}

@@ -322,7 +322,7 @@ def test_two_workers_find_the_same_to_the_last_bit(
 def test_rows_tell_of_fidelity_where_a_stage_distils_and_nowhere_else(taught: Any) -> None:
     names = [f"teacher_{name}" for name in distill_dojo.Fidelity._fields]
     rows = taught.results
-    assert [name for name in rows.columns if name.startswith("teacher")] == names
+    assert [name for name in rows.columns if name.startswith("teacher_")] == names
     told = rows[rows["teacher_agreement"].notna()]
     found = set(zip(told["arm"], told["stage"], strict=True))
     assert found == {("student", 0), ("pair", 0), ("live", 0), ("again", 2)}
@@ -633,6 +633,7 @@ OTHERS = {
     "clothes": {"stages": [BASE], "data": {"dataset": "fashion_mnist"}},
     "greedy": {"stages": [BASE], "data": {"validation_size": 0}},
     "mixed": {"stages": [BASE], "data": {"split_seed": 1}},
+    "subset": {"stages": [BASE], "data": {"train_size": 100, "split_seed": "seed"}},
 }
 CIRCLE = "leads back to itself"
 SEEN = "has been trained on images that its student validates on"
@@ -689,6 +690,13 @@ def write(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write_student
+
+
+def test_a_teacher_of_another_subset_has_not_seen_what_its_student_validates_on(write: Callable) -> None:
+    (student,) = {run.arm: run for run in load_config(write([BASE, kd({"arm": "subset"})])).runs}[
+        "student"
+    ].teachers.values()
+    assert student.data.split_seed == "seed"
 
 
 @pytest.mark.parametrize(("words", "field", "hint"), [*MISTAKES, *NOISY])

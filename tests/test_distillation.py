@@ -11,10 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT, FakeLog
-from test_contrasts import make_log
 from test_hinton import points_of, size_logs, with_interval
 
-from helpers.contrasts import PRIMARY, differences
 from helpers.distill_plots import learning_rate_figure, students_figure
 from helpers.distillation import (
     AUTHORS,
@@ -75,10 +73,10 @@ def students_log(profile: str = "full", alphas: Iterable[float] = (0.4, 0.9)) ->
 
 def test_the_best_setting_is_that_of_validation_and_never_of_test():
     rows = students_log().results.query("arm == 'wide_kd'")
-    axes = ["sweep.lr", "sweep.temperature", "sweep.alpha"]
-    assert best_setting(rows, axes) == {"sweep.lr": 0.003, "sweep.temperature": 4, "sweep.alpha": 0.9}
+    axes = ["lr", "temperature", "alpha"]
+    assert best_setting(rows, axes) == {"lr": 0.003, "temperature": 4, "alpha": 0.9}
     assert best_setting(rows.assign(test_accuracy=np.nan), axes) == best_setting(rows, axes)
-    assert best_setting(students_log().results.query("arm == 'wide_ce'"), axes) == {"sweep.lr": 0.003}
+    assert best_setting(students_log().results.query("arm == 'wide_ce'"), axes) == {"lr": 0.003}
 
 
 def test_a_setting_of_which_a_run_diverged_is_not_chosen():
@@ -207,8 +205,6 @@ def test_each_seed_stands_at_the_rate_that_the_others_choose():
         (lambda log: at_setting(log.results.query("arm == 'wide_kd'"), AUTHORS), students_log),
         (students_table, students_log),
         (rate_table, rates_log),
-        (lambda log: differences(log, PRIMARY[0]), make_log),
-        (lambda log: differences(log, PRIMARY[0]._replace(one="dense", other="finetune_self")), make_log),
     ],
 )
 def test_runs_that_differ_in_a_further_axis_do_not_count_as_seeds(
@@ -269,12 +265,11 @@ def test_an_arm_that_nobody_has_named_keeps_its_own_name():
 def test_the_authors_setting_is_the_published_one_and_is_run():
     published = pd.read_csv(ROOT / "data" / "published.csv").set_index("id")["setting"]
     config = load_config(ROOT / "configs" / "distill_students.json")
-    setting = {column.removeprefix("sweep."): value for column, value in AUTHORS.items()}
     for arm, name in (("wide_kd", "lange-kd-1"), ("narrow_kd", "lange-kd-2")):
-        runs = {run.seed: run for run in config.runs if run.arm == arm and run.axes == setting}
+        runs = {run.seed: run for run in config.runs if run.arm == arm and run.axes == AUTHORS}
         assert runs.keys() == {run.seed for run in config.runs}
         stage = runs[0].steps[0].stage
-        assert (stage.optimizer.type, stage.optimizer.lr) == ("adam", AUTHORS["sweep.lr"])
+        assert (stage.optimizer.type, stage.optimizer.lr) == ("adam", AUTHORS["lr"])
         text = f"alpha {stage.alpha:g}, T {stage.temperature:g}, {stage.epochs} epochs, "
         assert published[name].startswith(text)
 

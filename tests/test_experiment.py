@@ -343,6 +343,29 @@ def test_a_record_that_another_machine_made_stays_and_the_difference_is_told(
     assert found.results.loc[found.results["result"] == key, "test_errors"].unique() == [4321]
 
 
+def test_a_call_that_goes_on_from_another_machines_results_says_so(
+    finished: Finished, run: Callable, capsys: pytest.CaptureFixture
+) -> None:
+    cases = (
+        ({}, []),
+        ({"machine": "an abacus"}, ["come from another machine (an abacus)"]),
+        ({"precision": "bfloat16"}, ["were computed in bfloat16, which would be float32 here"]),
+    )
+    for place, (changes, told) in enumerate(cases):
+        log = read_log(finished.log)
+        key = load_log(finished.log).results.query("type == 'train' and seed == 0")["result"].iloc[0]
+        before = dict(log.records[key].provenance)
+        log.records[key].provenance |= changes
+        write_log(finished.log, log)
+        capsys.readouterr()
+        run(finished.config, overrides=["seeds=[0]", f"sweep.sparsity=[0.3{place}]"], out=finished.out)
+        lines = [line for line in capsys.readouterr().out.splitlines() if "there already" in line]
+        end = "; what is computed now differs by that too (README, Limits)"
+        assert lines == [f"tiny: results that are there already {text}{end}" for text in told]
+        log.records[key].provenance = before
+        write_log(finished.log, log)
+
+
 # Networks
 
 

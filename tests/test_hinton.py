@@ -5,6 +5,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 from itertools import product
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -64,24 +65,25 @@ def select_log(seeds: tuple[int, ...] = (0, 1), profile: str = "full") -> FakeLo
     lengths |= {("length_kd", 10): 0.987, ("length_kd", 40): 0.989, ("length_kd", 80): 0.9885}
     for seed in seeds:
         for temperature, val in ((4, 0.988), (8, 0.989), (20, 0.9905)):
-            axes = {"sweep.long_temperature": temperature, "sweep.long_alpha": 0.9, "epochs": 40}
+            axes = {"temperature": temperature, "alpha": 0.9, "epochs": 40}
             axes["run"] = f"8 for 40, {seed}" if temperature == 8 else f"{temperature} long, {seed}"
             rows.append(row("long_kd", seed, val + 0.001 * seed, 0.98 - temperature / 1e4, **axes))
         for (arm, epochs), val in lengths.items():
-            axes = {} if arm == "teacher" else {"sweep.epochs": epochs}
+            axes: dict[str, Any] = {}
             if arm == "length_kd":
-                axes |= {"sweep.length_temperature": 8, "run": f"8 for {epochs}, {seed}"}
+                axes |= {"temperature": 8, "run": f"8 for {epochs}, {seed}"}
             rows.append(row(arm, seed, val + 0.001 * seed, 0.98 + epochs / 1e4, epochs=epochs, **axes))
         for arm, epochs, gain in (("chosen_kd", 40, 0), ("longer_kd", 80, 1), ("two_teachers_kd", 40, -1)):
             rows.append(row(arm, seed, 0.99 + 0.001 * seed + 0.0001 * gain * (1 + seed), epochs=epochs))
         for temperature, alpha in product((1, 2, 4, 8, 20), (0.5, 0.9)):
             val = 0.988 - 0.001 * abs(np.log2(temperature / 8)) - (0.0005 if alpha == 0.5 else 0)
             test = 0.99 - 0.0001 * temperature - 0.001 * alpha
-            axes = {"sweep.temperature": temperature, "sweep.alpha": alpha, "epochs": 10}
+            axes = {"temperature": temperature, "alpha": alpha, "epochs": 10}
             rows.append(row("student_kd", seed, val + 0.0004 * seed, test, **axes))
     return FakeLog(pd.DataFrame(rows), profile)
 
 
+STUDENTS = {"medium": "300-300", "small": "30-30"}
 GAINS = {
     "medium": {2: (0.001, 0.003, 0.002), 4: (0.002, 0.002, 0.005), 20: (0.004, 0.003, 0.001)},
     "small": {2: (0.012, 0.010, 0.011), 4: (0.008, 0.009, 0.004), 20: (-0.002, 0.001, -0.005)},
@@ -93,9 +95,10 @@ def small_log(seeds: tuple[int, ...] = (0, 1, 2), profile: str = "full") -> Fake
     rows = []
     for student, seed in product(GAINS, seeds):
         plain = 0.95 + 0.01 * seed
-        rows.append(row(f"{student}_ce", seed, plain - 0.01, plain))
+        plainly = {"student": STUDENTS[student], "loss": "cross-entropy"}
+        rows.append(row(f"{student}_ce", seed, plain - 0.01, plain, **plainly))
         for temperature, gains in GAINS[student].items():
-            axes = {"sweep.temperature": temperature}
+            axes = {"temperature": temperature, "student": STUDENTS[student], "loss": "distilled"}
             rows.append(row(f"{student}_kd", seed, plain - 0.01 - gains[seed], plain + gains[seed], **axes))
     return FakeLog(pd.DataFrame(rows).sample(frac=1, random_state=1), profile)
 
@@ -111,11 +114,11 @@ def size_logs(seeds: tuple[int, ...] = (0, 1, 2), profile: str = "full") -> tupl
         is_lucky = arm == "ce" and seed == 0 and not is_slow
         val = 0.99 if is_lucky else 0.85 + 0.01 * is_slow
         test = 0.8 + 0.1 * is_slow + 0.01 * seed + distilled
-        few.append(row(arm, seed, val, test, **{"sweep.train_size": 600, "sweep.lr": lr}))
-        axes = {"sweep.train_size": 10_000, "sweep.lr": lr}
+        few.append(row(arm, seed, val, test, train_size=600, lr=lr))
+        axes = {"train_size": 10_000, "lr": lr}
         few.append(row(arm, seed, 0.95 + 0.01 * is_slow, 0.96 + distilled / 2, **axes))
     for arm, lr, seed in product(("ce", "kd", "kd_unscaled"), (0.001, 0.002, 0.01), (*seeds, 7)):
-        every.append(row(arm, seed, 0.98 - lr, 0.97 + 0.01 * (arm == "kd"), **{"sweep.lr": lr}))
+        every.append(row(arm, seed, 0.98 - lr, 0.97 + 0.01 * (arm == "kd"), lr=lr, train_size=55_000))
     return FakeLog(pd.DataFrame(few), profile), FakeLog(pd.DataFrame(every), profile)
 
 
@@ -165,7 +168,7 @@ def test_validation_chooses_temperature_and_weight_and_nothing_reads_test():
 
 def test_a_setting_of_which_a_run_diverged_is_neither_shown_nor_chosen():
     log = select_log()
-    best = log.results["sweep.temperature"].eq(8) & log.results["sweep.alpha"].eq(0.9)
+    best = log.results["temperature"].eq(8) & log.results["alpha"].eq(0.9)
     log.results.loc[best & log.results["seed"].eq(1), ["status", "val_accuracy"]] = "diverged", 0.1
     assert select_table(log).loc["T 8", "alpha 0.9"] == ""
     assert hinton_setting(log)["alpha"] == 0.5
@@ -219,18 +222,19 @@ def test_gains_of_small_students_are_paired_by_seed():
     assert len(rows) == 18
     for (student, gains), seed in product(GAINS.items(), range(3)):
         for temperature, expected in gains.items():
-            found = rows.loc[(student, temperature, seed)]
+            found = rows.loc[(STUDENTS[student], temperature, seed)]
             assert found["gain"] == pytest.approx(expected[seed])
             assert found["status"] == "ok"
     for arm in ("small_kd", "small_ce"):
         left = gain_rows(diverge(small_log(), arm, 1, test_accuracy=0.1))
-        assert left.query("status == 'ok'").groupby("student").size().to_dict() == {"medium": 9, "small": 6}
+        assert left.query("status == 'ok'").groupby("student").size().to_dict() == {"300-300": 9, "30-30": 6}
 
 
 def test_gains_are_in_points_and_beside_those_at_the_highest_temperature():
     table = small_table(small_log())
     assert list(table.index) == ["T 2", "T 4", "T 20"]
-    for (student, gains), shown in zip(GAINS.items(), ("300-300", "30-30"), strict=True):
+    for student, gains in GAINS.items():
+        shown = STUDENTS[student]
         assert list(table[f"{shown}: gain, points"]) == [
             with_interval(100 * np.array(values), "+.2f") for values in gains.values()
         ]
@@ -242,7 +246,7 @@ def test_gains_are_in_points_and_beside_those_at_the_highest_temperature():
 def test_all_images_are_compared_only_at_rates_arms_and_seeds_that_both_logs_have():
     full = size_rows(*size_logs()).query("images == 55_000")
     shared = product(("ce", "kd"), (0.001, 0.01), (0, 1, 2))
-    assert sorted(full[["arm", "sweep.lr", "seed"]].itertuples(index=False)) == sorted(shared)
+    assert sorted(full[["arm", "lr", "seed"]].itertuples(index=False)) == sorted(shared)
 
 
 def test_the_rate_of_a_seed_is_chosen_by_the_other_seeds():
@@ -267,7 +271,7 @@ def test_one_seed_has_no_interval_and_still_a_table_and_a_figure():
     for fig in (hinton_figure(hinton, select, small), size_figure(few, every)):
         fig.draw_without_rendering()
         assert QUICK_NOTE in fig.get_suptitle()
-    no_rate_in_common = FakeLog(every.results[every.results["sweep.lr"] == 0.002], "quick")
+    no_rate_in_common = FakeLog(every.results[every.results["lr"] == 0.002], "quick")
     assert tick_labels(size_figure(few, no_rate_in_common).axes[0]) == ["600", "10,000"]
 
 

@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import with_settings
 from scipy import stats
 
 from helpers.diagrams import architecture, overview_viz
@@ -50,6 +51,9 @@ class FakeLog:
     curves: pd.DataFrame
     arrays: dict
     net: list
+
+    def __post_init__(self) -> None:
+        self.results = with_settings(self.results)
 
 
 def net_records(*layers: tuple) -> list[dict]:

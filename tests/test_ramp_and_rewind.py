@@ -21,10 +21,11 @@ from helpers.config_parts import DataConfig, NetConfig
 from helpers.data import Dataset
 from helpers.logger import read_record
 from helpers.masked_body_builder import LayerMask, MaskedBodyBuilder
+from helpers.numerics import numerics
 from helpers.sentence import expand_repeats, stage_hashes
 from helpers.stages import PERSISTENT, act
 from helpers.state import State, begin
-from helpers.tasks import Task, numerics, perform, record_path, restore, weights_path
+from helpers.tasks import Task, perform, record_path, restore, weights_path
 from helpers.train_dojo import TrainDojo
 
 DATA = {"dataset": "mnist", "train_size": 1000, "validation_size": 500}

@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import with_settings
 from scipy import stats
 
 from helpers.comparison import arm_rows, arm_table, paired_difference, verdict
@@ -46,6 +47,10 @@ class FakeLog:
     experiment: str = "fake"
     arrays: dict = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.results = with_settings(self.results)
+        self.results["target"] = self.results["target"].astype(float)
+
     def final(self) -> pd.DataFrame:
         """The rows of each run's last stage."""
         return self.results[self.results["result"] == self.results["run"]].reset_index(drop=True)
@@ -61,6 +66,8 @@ def make_log(arms: dict[str, tuple], seeds=range(5), profile="full", sparsities=
             run = f"{arm}-{kind}-{target}-{seed}"
             common = {"arm": arm, "seed": seed, "run": run, "sweep.kind": kind, "sweep.sparsity": target}
             common |= {"status": "ok", "epochs": 10.0, "train_flops": 1e12}
+            common |= {"kind": kind or ("unit" if is_swept else None), "target": target}
+            common |= {"removed": "filters" if arm.startswith("filters") else None}
             left = 1 - (target or 0.9)
             base = {
                 "unit_sparsity": 0.0,
@@ -158,14 +165,14 @@ def test_the_difference_to_dense_is_to_the_first_training_of_the_run():
     rows = [
         {"arm": "finetune", "seed": 0, "run": "x", "result": "x" if stage == 2 else f"x{stage}",
          "stage": stage, "type": name.split("_")[0], "status": "ok", "test_accuracy": accuracy,
-         "unit_sparsity": 0.0, "filter_sparsity": 0.0}
+         "kind": "weight", "unit_sparsity": 0.0, "filter_sparsity": 0.0}
         for stage, (name, accuracy) in enumerate(stages.items())
     ]  # fmt: skip
     found = arm_rows(FakeLog(pd.DataFrame(rows[::-1])))
     assert found["difference"].to_list() == pytest.approx([-0.01])
 
 
-def test_arms_without_a_kind_count_as_units_where_they_have_a_size():
+def test_what_an_arm_prunes_is_what_its_settings_say_and_nothing_without_a_target():
     kinds = arm_rows(LOG).groupby("arm")["kind"].unique().map(list)
     assert kinds["small_dense_long"] == ["unit"]
     assert kinds["dense_long"] == [""]
@@ -285,7 +292,7 @@ def test_criteria_are_drawn_before_and_after_refit():
     for criterion, target, seed in product(("magnitude", "random"), (0.8, 0.9), range(3)):
         run = f"{criterion}-{target}-{seed}"
         common = {"arm": "weight", "seed": seed, "run": run, "status": "ok", "sweep.sparsity": target}
-        common |= {"sweep.weight_criterion": criterion}
+        common |= {"criterion": criterion}
         accuracies = {"train": 0.98, "prune": 0.5, "refit": 0.9 if criterion == "random" else 0.97}
         for stage, (kind, accuracy) in enumerate(accuracies.items()):
             row = {

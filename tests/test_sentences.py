@@ -1,0 +1,143 @@
+"""Numbers in sentences of README and notebook are those of the logs."""
+
+from collections.abc import Callable
+from functools import cache
+
+import nbformat
+import pytest
+from conftest import ROOT
+
+from helpers.comparison import arm_rows
+from helpers.contrasts import contrast_table
+from helpers.distillation import threshold_table
+from helpers.expansion import load_config
+from helpers.few_images import few_table
+from helpers.recovery_report import points_of
+from helpers.tickets import at_level, trainings
+from helpers.utils import load_log
+
+log = cache(lambda name: load_log(ROOT / "logs" / f"{name}.hdf5"))
+
+
+@cache
+def prose(where: str) -> str:
+    """The text of README or of the notebook, every white space a single blank."""
+    if where == "README":
+        text = (ROOT / "README.md").read_text()
+    else:
+        cells = nbformat.read(ROOT / "prune_playground.ipynb", 4).cells
+        text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    return " ".join(text.split())
+
+
+def gradual_weights_less_units(target: float) -> str:
+    """Paired by seed, in points."""
+    rows = arm_rows(log("mlp_recovery")).query("arm == 'gradual' and target == @target and status == 'ok'")
+    of_kind = {kind: own.set_index("seed")["test_accuracy"] for kind, own in rows.groupby("kind")}
+    return points_of(of_kind["weight"] - of_kind["unit"])
+
+
+def gradual_less_ticket(kept: float) -> str:
+    """At the end of both trainings, paired by seed, in points."""
+    table = trainings(log("lottery_ticket"))
+    gradual, ticket = (at_level(table, arm, kept)["end_accuracy"] for arm in ("gradual", "ticket"))
+    return points_of(gradual - ticket)
+
+
+def rate_ratio(accuracy: float, arm: str = "distilled") -> float:
+    """The largest learning rate over cross-entropy's, where so much validation accuracy counts as trained."""
+    table = threshold_table(log("distill_learning_rate"), (accuracy,)).astype(float)
+    return float(table.loc[arm].iloc[0] / table.loc["cross-entropy"].iloc[0])
+
+
+THRESHOLDS = (0.8, 0.9, 0.92, 0.94, 0.95, 0.96)
+SENTENCES: list[tuple[str, Callable[[], list[str]]]] = [
+    ("(weights less units: {} points)", lambda: [gradual_weights_less_units(0.9)]),
+    (
+        "beyond, they do: {}, {} and {} points at 95, 97 and 99 %",
+        lambda: [gradual_weights_less_units(target) for target in (0.95, 0.97, 0.99)],
+    ),
+    (
+        "{} to {} times the rate, by what counts as trained",
+        lambda: [f"{end(map(rate_ratio, THRESHOLDS)):.1f}" for end in (min, max)],
+    ),
+    ("{} times at 95 %, {} times at 96 %", lambda: [f"{rate_ratio(share):.1f}" for share in (0.95, 0.96)]),
+    ("gains {} to {} points less than the dense one", lambda: losses_in_fine_tuning()),
+    ("passes over each some {} times", lambda: [str(passes_over_600_images())]),
+]
+"""A sentence of both, with its numbers left out, and what gives them."""
+
+
+def passes_over_600_images() -> int:
+    """Steps of distill_train_size over the steps of an epoch of 600 images."""
+    rows = log("distill_train_size").final().query("train_size == 600")
+    (epochs,) = rows["epochs"].round().unique()
+    return int(epochs)
+
+
+def losses_in_fine_tuning() -> list[str]:
+    """What a network at 98 % gains less than the dense one, least and most, in points."""
+    table = few_table(log("distill_prune_few")).query("`LeNet-300-100` == '98 % of weights pruned'")
+    losses = [-float(text.split()[0]) for text in table["last: minus the dense network's"]]
+    return [f"{min(losses):.2f}", f"{max(losses):.2f}"]
+
+
+@pytest.mark.parametrize("where", ["README", "notebook"])
+@pytest.mark.parametrize(("sentence", "numbers"), SENTENCES, ids=lambda words: str(words)[:30])
+def test_numbers_in_sentences_are_those_of_the_logs(where, sentence, numbers):
+    assert sentence.format(*numbers()) in prose(where)
+
+
+def test_tickets_and_gradual_pruning_are_compared_end_against_end():
+    sparse, middle, dense = map(gradual_less_ticket, (0.036, 0.07, 0.211))
+    sentence = f"it has {sparse} points at 3.6 % of the weights, where the ticket takes sixteen trainings, "
+    assert sentence + f"{middle} at 7 % and {dense} at 21 %." in prose("README")
+    sentence = (
+        f"{sparse} points from that ticket, {middle} from the one at 7 % and {dense} from the one at 21 %"
+    )
+    assert sentence in prose("notebook")
+    rounds = trainings(log("lottery_ticket")).query("arm == 'ticket' and seed == 0 and kept > 0.0358")
+    assert len(rounds) == 15 + 1  # the sixteenth is that of the network with 3.58 %
+
+
+def test_label_smoothing_gets_all_of_the_way_to_larger_rates_half_of_it_or_none():
+    shares = [(rate_ratio(share, "label smoothing"), rate_ratio(share)) for share in THRESHOLDS]
+    assert shares[0][0] == pytest.approx(shares[0][1])
+    assert 1 < shares[1][0] < shares[1][1]
+    assert [ratio for ratio, _ in shares[3:]] == pytest.approx([1, 1, 1])
+
+
+def test_the_small_network_of_whole_filters_trains_only_the_epochs_of_fine_tuning():
+    rows = log("lenet5_recovery").final().set_index("arm")
+    epochs = rows["epochs"].groupby("arm").first()
+    dense = log("lenet5_recovery").results.query("type == 'train' and stage == 0")["epochs"].iloc[0]
+    fine_tuned = epochs["filters_finetune"] - dense
+    assert (dense, fine_tuned) == (10, 12)
+    assert epochs["filters_small_dense"] - dense == 12
+
+
+def test_all_small_students_have_one_teacher():
+    runs = load_config(ROOT / "configs" / "distill_small.json").runs
+    teachers = {key for run in runs for key in run.teachers}
+    assert len(teachers) == 1
+
+
+def test_six_of_the_eight_planned_contrasts_say_teach_first_and_prune_then():
+    logs = {"LeNet-300-100": log("distill_prune"), "800-800": log("distill_prune_units")}
+    table = contrast_table(logs)
+    verdicts = table["verdict"].groupby(table["does it help to"].str[:3]).agg(list).to_dict()
+    assert verdicts == {
+        "(a)": ["harms", "harms"],
+        "(b)": ["harms", "harms"],
+        "(c)": ["helps", "helps"],
+        "(d)": ["harms", "undecided"],
+    }
+    assert "Six of the eight differences are against a teacher after pruning" in prose("README")
+    for found in logs.values():
+        planned = [words for words in found.contrasts.values() if words["planned"]]
+        assert {words["planned_in"] for words in planned} == {"5fc66b4"}
+        assert "(commit 5fc66b4, before the first run)" in prose("README")
+        arms = {words["of"] for words in planned}
+        taught = found.results[found.results["arm"].isin(arms) & found.results["teacher"].notna()]
+        assert set(taught["temperature"]) == {8}
+        assert set(taught["alpha"]) == {0.9}
