@@ -16,7 +16,8 @@ def _named(value: Any) -> Any:
 
 def _plain(value: Any) -> Any:
     """A factor's value is one that tables can group by."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    is_number = is_number or (isinstance(value, float) and math.isfinite(value))
     if not is_number and (not isinstance(value, str) or value == ""):
         raise ValueError(f"expected a text or a number, found {json.dumps(value)}")
     if isinstance(value, str) and value.startswith("$"):

@@ -56,9 +56,10 @@ class Results:
         words = self.labels.get(column.removeprefix("sweep."), {})
         if value is _NO_VALUE:
             return words.get("name", column)
-        if pd.isna(value):
+        value = value.item() if isinstance(value, np.generic) else value
+        if value is None or value != value:  # NaN, which an empty cell of a column of numbers is
             return ""
-        text = value_text(value.item() if isinstance(value, np.generic) else value)
+        text = value_text(value)
         return words.get("values", {}).get(text, text)
 
     def __repr__(self) -> str:

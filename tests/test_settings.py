@@ -262,6 +262,8 @@ def test_objects_on_an_axis_have_labels_by_the_text_that_tables_show(tiny, write
     found = results_of(write_config(tiny(stages=stages, sweep={"schedule": schedules}, labels=labels)))
     texts = [found.label("sweep.schedule", value) for value in found.results["sweep.schedule"].unique()]
     assert texts == ['{"type":"constant"}', "falling"]
+    assert found.label("sweep.schedule", schedules[1]) == "falling"
+    assert found.label("sweep.schedule", [1.0, 2]) == "[1,2]"
 
 
 def test_meaning_is_in_no_hash_and_computes_nothing(tmp_path, tiny, write_config):
@@ -411,7 +413,10 @@ def test_mistakes_are_told_once_where_they_stand(tiny, write_config, changes, ex
 def test_a_factor_beyond_all_numbers_is_told_once(tiny, write_config):
     arms = {"one": {"factors": {"size": 1234567}}}
     path = write_config(tiny(sweep={}, stages=[PRUNE], arms=arms))
-    path.write_text(path.read_text().replace("1234567", "1e999"))
+    text = path.read_text()
+    path.write_text(text.replace("1234567", "1" + 400 * "0"))
+    load_config(path)  # beyond what a float holds, and still a number
+    path.write_text(text.replace("1234567", "1e999"))
     with pytest.raises(UserError) as caught:
         load_config(path)
     text = "arms.one.factors.size: expected a text or a number, found Infinity"
