@@ -295,7 +295,7 @@ def criteria_dots(log: Any) -> Figure:
     fig, axes = plt.subplots(len(arms), len(targets), figsize=(1.6 + 2.9 * len(targets), 5.8), squeeze=False)
     tables = []
     for row, arm in enumerate(arms):
-        found = criterion_rows(log, arm)
+        found = log.results[log.results["arm"].eq(arm) & log.results["type"].isin(CRITERIA_STYLES)]
         order = (
             found[found["type"] == "refit"].groupby("criterion")["test_accuracy"].mean().sort_values().index
         )
@@ -314,14 +314,5 @@ def criteria_dots(log: Any) -> Figure:
             ax.set_title(f"{100 * target:g} % of {arm}s")
             error_scale(ax, 0, 99.2, axis="x")
             ax.xaxis.set_major_locator(FixedLocator([10, 70, 90, 95, 97, 98, 98.7]))
-    return finish(
-        fig,
-        [log],
-        seeds_note(tables).replace("line: mean; band:", "marker: mean; whisker:"),
-        axes=axes.flatten(),
-    )
-
-
-def criterion_rows(log: Any, arm: str) -> pd.DataFrame:
-    """Prune and refit rows of an arm."""
-    return log.results[(log.results["arm"] == arm) & log.results["type"].isin(["prune", "refit"])]
+    note = seeds_note(tables).replace("line: mean; band:", "marker: mean; whisker:")
+    return finish(fig, [log], note, axes=axes.flatten())

@@ -19,6 +19,11 @@ from distributed import LocalCluster
 from helpers.columns import COMPUTED, SETTINGS
 from helpers.config_parts import DataConfig
 from helpers.data import Dataset, Split, load_dataset
+from helpers.describing import describe
+from helpers.errors import UserError
+from helpers.expansion import load_config
+from helpers.logger import Log
+from helpers.utils import Results, tables
 
 ROOT = Path(__file__).parents[1]
 TRAIN = {"type": "train", "epochs": 1, "batch_size": 100}
@@ -32,6 +37,23 @@ TINY = {
     "stages": [TRAIN, PRUNE],
     "sweep": {"sparsity": [0, 0.5, 0.9]},
 }
+
+
+def loaded_or_told(path: Path) -> tuple[str, ...]:
+    """The lines that a config's mistakes are told in, of which each is one line; none where it has runs."""
+    lines: tuple[str, ...] = ()
+    try:
+        runs = load_config(path).runs
+    except UserError as error:
+        runs, lines = [], error.lines
+    assert bool(runs) != bool(lines)
+    assert all(line.startswith(f"{path}: ") and "\n" not in line for line in lines)
+    return lines
+
+
+def results_of(config: Path) -> Results:
+    """The tables of a config without any record."""
+    return tables(Log(runs=json.loads(json.dumps(describe(load_config(config))))), config)
 
 
 def with_settings(results: pd.DataFrame) -> pd.DataFrame:
