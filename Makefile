@@ -1,14 +1,18 @@
 # make notebook             the quick profile, really trained, into figures/quick/
 # make notebook PROFILE=full  the full run, in place
+# make figures              every committed figure anew, from the logs, without torch
 # make test                 style and tests
 PYTHON ?= python3
 PROFILE ?= quick
 BIN := .venv/bin
 
-.PHONY: notebook test schema readme benchmark
+.PHONY: notebook figures test schema readme benchmark
 
 notebook: .venv/ready
-	$(BIN)/python -m helpers.run_notebook --profile $(PROFILE)
+	$(BIN)/python -m helpers.analysis.notebook --profile $(PROFILE)
+
+figures: .venv/ready
+	$(BIN)/python -m helpers.analysis.notebook --figures
 
 test: .venv/ready-for-tests
 	$(BIN)/ruff check .
@@ -20,7 +24,7 @@ schema: .venv/ready
 	$(BIN)/python -m helpers.config
 
 readme: .venv/ready
-	$(BIN)/python -m helpers.readme
+	$(BIN)/python -m helpers.analysis.notebook --readme
 
 benchmark: .venv/ready
 	$(BIN)/python -m benchmarks.training_step

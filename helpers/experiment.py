@@ -223,7 +223,22 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("stopped; what is finished is kept, the same command goes on from there", sys.stderr)
         return 130
+    _summarise(found)
     return 1 if found.failed else 0
+
+
+def _summarise(found: Results) -> None:
+    """A table of what was found, and a figure in figures/summary/; what fails is told and changes nothing."""
+    try:
+        # Only now: matplotlib takes a second, and a mistake is told before.
+        from .analysis.automatic import summarise
+
+        for line in summarise(found):
+            say(line)
+    except UserError as error:
+        say("\n".join(error.lines))
+    except Exception as error:  # results are there and logged, whatever a picture of them runs into
+        say(f"no figure: {type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

@@ -360,17 +360,17 @@ def test_workers_that_do_not_see_the_output_folder_are_told_of(
 # Kills
 
 
-def test_ten_kills_at_random_moments_change_nothing(
+def test_kills_at_random_moments_change_nothing(
     config: Path, scheduler: str, expected: Callable, same_tables: Callable, tmp_path: Path
 ) -> None:
     draw, moments = random.Random(0), []
-    # Ten, and on a machine that is slow to start more, until they were at different stages of the work.
-    while len(moments) < 10 or (len(set(moments)) <= 3 and len(moments) < 30):
+    # Five (each starts a process and its worker), and more until they were at different stages of the work.
+    while len(moments) < 5 or (len(set(moments)) <= 3 and len(moments) < 30):
         kill = len(moments)
         process, before = start(config, "--out", tmp_path, "--workers", "1"), written(tmp_path)
-        if kill % 5:  # in the work; else wherever it is after some seconds
+        if kill % 3:  # in the work; else wherever it is after some seconds
             wait_for(lambda p=process, b=before: written(tmp_path) != b or p.poll() is not None)
-        time.sleep(draw.uniform(0, 1 if kill % 5 else 6))
+        time.sleep(draw.uniform(0, 1 if kill % 3 else 6))
         assert process.poll() is None, process.communicate()[1]
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()

@@ -17,6 +17,7 @@ import torch
 from conftest import ROOT
 
 from helpers import tasks
+from helpers.analysis import summary
 from helpers.config_parts import DataConfig
 from helpers.data import load_dataset
 from helpers.errors import UserError
@@ -24,7 +25,6 @@ from helpers.expansion import load_config
 from helpers.experiment import load_network, main, run_experiment
 from helpers.logger import Log, Record, read_log, read_record, write_log
 from helpers.planning import make_plan
-from helpers.plots import mean_interval
 from helpers.provenance import code_version
 from helpers.train_dojo import evaluate
 from helpers.utils import load_log
@@ -88,9 +88,9 @@ def run(scheduler: str) -> Callable[..., Any]:
 
 def test_it_says_what_it_did_and_where_the_log_is(original: Finished) -> None:
     # A base for each of 2 seeds, which 3 arms share, and a retraining for each of their 3 sparsities.
-    assert original.words.splitlines()[-1] == (
-        f"tiny (full): 14 runs, 0 loaded, 14 computed, 8 train stages trained → {original.log}"
-    )
+    said = f"tiny (full): 14 runs, 0 loaded, 14 computed, 8 train stages trained → {original.log}"
+    assert said in original.words.splitlines()
+    assert original.words.splitlines()[-1].endswith("summary/tiny.png")
     assert original.log.exists()
 
 
@@ -551,7 +551,7 @@ def test_axes_of_objects_and_lists_are_texts_that_tables_can_group_by(
     texts = ['{"lr":1,"type":"sgd"}', '{"lr":0.01,"momentum":0.5,"type":"sgd"}']
     for rows in (found.final(), load_log(found.path).final()):
         assert rows.groupby("sweep.optimizer", sort=False).size().to_dict() == dict.fromkeys(texts, 2)
-    means = mean_interval(found.final(), ["sweep.optimizer", "sweep.sparsity"], "test_accuracy")
+    means = summary(found.final(), ["sweep.optimizer", "sweep.sparsity"], "test_accuracy")
     assert means["n"].tolist() == [1, 1, 1, 1]
 
 

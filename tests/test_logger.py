@@ -252,8 +252,8 @@ def test_logs_are_read_and_figures_drawn_without_fcntl() -> None:
     """Windows has none; neither torch nor Dask is needed for it."""
     words = (
         "import sys; sys.modules['fcntl'] = None\n"
-        "from helpers.utils import load_log; from helpers.plots import prune_curves\n"
-        "prune_curves({'x': load_log('logs/lenet5_oneshot.hdf5')})\n"
+        "from helpers.utils import load_log; from helpers.analysis import plot\n"
+        "plot(load_log('logs/lenet5_oneshot.hdf5'))\n"
         "assert not sys.modules.keys() & {'torch', 'dask', 'distributed'}"
     )
     done = subprocess.run([sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True)

@@ -12,11 +12,13 @@ import sys
 import nbformat
 import pytest
 
+from benchmarks.tables import benchmark_tables
+from helpers.analysis import panels, tables
+from helpers.analysis.notebook import BLOCK, README, named_tables, redraw, with_tables
 from helpers.describing import describe
 from helpers.expansion import load_config
 from helpers.files import ROOT
 from helpers.logger import read_log
-from helpers.readme import BLOCK, README, readme_tables, with_tables
 from helpers.utils import load_log
 
 NOTEBOOK = ROOT / "prune_playground.ipynb"
@@ -61,10 +63,44 @@ def test_there_is_a_config_for_every_committed_log():
     assert {path.stem for path in (ROOT / "logs").glob("*.hdf5")} == {path.stem for path in CONFIGS}
 
 
-def test_readme_shows_the_tables_that_the_logs_give():
+def test_readme_shows_the_tables_of_the_notebook_and_of_the_benchmarks():
     text = README.read_text()
     assert len(BLOCK.findall(text)) == text.count("<!-- table ") > 0
-    assert with_tables(text, readme_tables()) == text, "stale: make readme"
+    assert with_tables(text, named_tables() | benchmark_tables()) == text, "stale: make readme"
+
+
+@pytest.fixture(scope="module")
+def redrawn(tmp_path_factory, request):
+    """Where every figure was drawn again from the logs, and the tables that the cells made."""
+    folder, shown = tmp_path_factory.mktemp("figures"), {}
+    patch = pytest.MonkeyPatch()
+    patch.setattr(panels, "figures_of", lambda logs: folder)
+    patch.setattr(tables.Table, "__init__", _kept(shown))
+    redraw()
+    patch.undo()
+    return folder, shown
+
+
+def _kept(shown):
+    """Table's own __init__, that also keeps each named table."""
+    own = tables.Table.__init__
+
+    def init(self, frame, name=""):
+        own(self, frame, name)
+        if name:
+            shown[name] = self.markdown()
+
+    return init
+
+
+def test_the_tables_of_the_notebook_are_those_that_the_logs_give(redrawn):
+    assert redrawn[1] == named_tables(), "stale: make notebook PROFILE=full"
+
+
+def test_the_committed_figures_are_those_that_the_notebook_draws(redrawn):
+    """Both forms of each, and none beside them."""
+    names = {path.name for path in (ROOT / "figures").iterdir() if path.suffix in (".png", ".pdf")}
+    assert names == {path.name for path in redrawn[0].iterdir()}
 
 
 def test_the_config_in_readme_runs(tmp_path):
@@ -107,7 +143,7 @@ def test_run_all_in_a_fresh_clone_loads_everything(tmp_path):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("quick", "__pycache__"))
     shutil.copytree(ROOT / "data", tmp_path / "data")
     shutil.copy(NOTEBOOK, tmp_path)
-    command = [sys.executable, "-m", "helpers.run_notebook", "--profile", "full"]
+    command = [sys.executable, "-m", "helpers.analysis.notebook", "--profile", "full"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     counts = re.findall(r"(\d+) runs, (\d+) loaded, 0 computed", done.stdout)
@@ -121,12 +157,15 @@ def test_run_all_in_a_fresh_clone_loads_everything(tmp_path):
 def test_imports_run_downwards_only():
     """No circle among the rooms, and logs and tables know no training."""
     imports = {}
-    for path in (ROOT / "helpers").glob("*.py"):
-        tree = ast.parse(path.read_text())
-        found = [
-            node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == 1
-        ]
-        imports[path.stem] = set(found)
+    for path in (ROOT / "helpers").rglob("*.py"):
+        room = path.relative_to(ROOT / "helpers").with_suffix("").parts
+        found = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        names = {
+            ".".join((*room[: len(room) - node.level], name))
+            for node in found if node.level
+            for name in ([node.module] if node.module else [alias.name for alias in node.names])
+        }  # fmt: skip
+        imports[".".join(room)] = names - {"analysis"}
 
     def below(room: str, above: tuple[str, ...] = ()) -> set[str]:
         assert room not in above, f"circle: {' → '.join((*above, room))}"
@@ -134,7 +173,7 @@ def test_imports_run_downwards_only():
 
     for room in imports:
         below(room)
-    for room in ("logger", "utils"):
+    for room in ("logger", "utils", *(room for room in imports if room.startswith("analysis."))):
         assert not below(room) & {"train_dojo", "stages", "pruning", "tasks", "engine", "experiment"}
     assert below("config") == {"config_parts", "meaning"}
 
@@ -164,7 +203,7 @@ def test_the_notebook_runs_in_our_own_interpreter_whatever_kernels_there_are(tmp
     cell = nbformat.v4.new_code_cell("import os, sys; print(sys.executable, os.environ['PROFILE'])")
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "one.ipynb")
     call = (
-        "import os, sys; from pathlib import Path; from helpers import run_notebook as room\n"
+        "import os, sys; from pathlib import Path; from helpers.analysis import notebook as room\n"
         "room.ROOT = Path(sys.argv[1]); room.NOTEBOOK = room.ROOT / 'one.ipynb'\n"
         "before = dict(os.environ); sys.exit(room.main([]) or before != dict(os.environ))"
     )

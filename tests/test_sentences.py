@@ -7,13 +7,17 @@ import nbformat
 import pytest
 from conftest import ROOT
 
-from helpers.comparison import arm_rows
-from helpers.contrasts import contrast_table
-from helpers.distillation import threshold_table
+from helpers.analysis import (
+    contrast_tests,
+    nearest,
+    paired,
+    points,
+    select,
+    text,
+    trainings,
+    tuned,
+)
 from helpers.expansion import load_config
-from helpers.few_images import few_table
-from helpers.recovery_report import points_of
-from helpers.tickets import at_level, trainings
 from helpers.utils import load_log
 
 log = cache(lambda name: load_log(ROOT / "logs" / f"{name}.hdf5"))
@@ -32,22 +36,27 @@ def prose(where: str) -> str:
 
 def gradual_weights_less_units(target: float) -> str:
     """Paired by seed, in points."""
-    rows = arm_rows(log("mlp_recovery")).query("arm == 'gradual' and target == @target and status == 'ok'")
-    of_kind = {kind: own.set_index("seed")["test_accuracy"] for kind, own in rows.groupby("kind")}
-    return points_of(of_kind["weight"] - of_kind["unit"])
+    weights, units = (
+        select(log("mlp_recovery").final(), arm="gradual", kind=kind, target=target)
+        for kind in ("weight", "unit")
+    )
+    return text(paired(weights, units), "difference", points)
 
 
 def gradual_less_ticket(kept: float) -> str:
     """At the end of both trainings, paired by seed, in points."""
     table = trainings(log("lottery_ticket"))
-    gradual, ticket = (at_level(table, arm, kept)["end_accuracy"] for arm in ("gradual", "ticket"))
-    return points_of(gradual - ticket)
+    gradual, ticket = (nearest(select(table, arm=arm), "kept", kept) for arm in ("gradual", "ticket"))
+    return text(paired(gradual, ticket, "end_accuracy"), "difference", points)
 
 
-def rate_ratio(accuracy: float, arm: str = "distilled") -> float:
+def rate_ratio(accuracy: float, arm: str = "kd") -> float:
     """The largest learning rate over cross-entropy's, where so much validation accuracy counts as trained."""
-    table = threshold_table(log("distill_learning_rate"), (accuracy,)).astype(float)
-    return float(table.loc[arm].iloc[0] / table.loc["cross-entropy"].iloc[0])
+    rows = log("distill_learning_rate").final()
+    is_trained = rows["val_accuracy"].gt(accuracy) & rows["status"].eq("ok")
+    usable = is_trained.groupby([rows["arm"], rows["lr"]]).all()
+    largest = usable[usable].reset_index().groupby("arm")["lr"].max()
+    return largest[arm] / largest["ce"]
 
 
 THRESHOLDS = (0.8, 0.9, 0.92, 0.94, 0.95, 0.96)
@@ -64,8 +73,16 @@ SENTENCES: list[tuple[str, Callable[[], list[str]]]] = [
     ("{} times at 95 %, {} times at 96 %", lambda: [f"{rate_ratio(share):.1f}" for share in (0.95, 0.96)]),
     ("gains {} to {} points less than the dense one", lambda: losses_in_fine_tuning()),
     ("passes over each some {} times", lambda: [str(passes_over_600_images())]),
+    ("by {} and {} points", lambda: [large_less_small(weights) for weights in (119_200, 71_520)]),
 ]
 """A sentence of both, with its numbers left out, and what gives them."""
+
+
+def large_less_small(weights: int) -> str:
+    """The challenge MLP less LeNet-300-100, gradually pruned to as many hidden weights, in points."""
+    large = select(log("mlp_recovery").final(), arm="gradual", kind="weight", target=1 - weights / 2_384_000)
+    small = select(log("equal_weights").final(), arm="gradual", target=1 - weights / 265_200)
+    return text(paired(large, small), "difference", points)
 
 
 def passes_over_600_images() -> int:
@@ -77,8 +94,15 @@ def passes_over_600_images() -> int:
 
 def losses_in_fine_tuning() -> list[str]:
     """What a network at 98 % gains less than the dense one, least and most, in points."""
-    table = few_table(log("distill_prune_few")).query("`LeNet-300-100` == '98 % of weights pruned'")
-    losses = [-float(text.split()[0]) for text in table["last: minus the dense network's"]]
+    rows, losses = log("distill_prune_few").final(), []
+    for images in rows["train_size"].unique():
+        gains = []
+        for network, target in (("dense", None), ("pruned", 0.98)):
+            here = select(rows, train_size=images, network=network, target=target)
+            chosen = tuned(here, ["sweep.temperature"], ["taught"])
+            plain, taught = (select(chosen, taught=when) for when in ("none", "last"))
+            gains.append(paired(taught, plain)["difference"].mean())
+        losses.append(100 * (gains[0] - gains[1]))
     return [f"{min(losses):.2f}", f"{max(losses):.2f}"]
 
 
@@ -100,8 +124,13 @@ def test_tickets_and_gradual_pruning_are_compared_end_against_end():
     assert len(rounds) == 15 + 1  # the sixteenth is that of the network with 3.58 %
 
 
+def test_at_one_weight_in_a_hundred_the_small_network_does_as_well():
+    few = [large_less_small(weights) for weights in (23_840, 11_920)]
+    assert f"no difference ({few[0]} and {few[1]})" in prose("notebook")
+
+
 def test_label_smoothing_gets_all_of_the_way_to_larger_rates_half_of_it_or_none():
-    shares = [(rate_ratio(share, "label smoothing"), rate_ratio(share)) for share in THRESHOLDS]
+    shares = [(rate_ratio(share, "smooth"), rate_ratio(share)) for share in THRESHOLDS]
     assert shares[0][0] == pytest.approx(shares[0][1])
     assert 1 < shares[1][0] < shares[1][1]
     assert [ratio for ratio, _ in shares[3:]] == pytest.approx([1, 1, 1])
@@ -124,13 +153,13 @@ def test_all_small_students_have_one_teacher():
 
 def test_six_of_the_eight_planned_contrasts_say_teach_first_and_prune_then():
     logs = {"LeNet-300-100": log("distill_prune"), "800-800": log("distill_prune_units")}
-    table = contrast_table(logs)
-    verdicts = table["verdict"].groupby(table["does it help to"].str[:3]).agg(list).to_dict()
+    tests = contrast_tests(logs)
+    verdicts = tests["verdict"].groupby(tests["key"]).agg(list).to_dict()
     assert verdicts == {
-        "(a)": ["harms", "harms"],
-        "(b)": ["harms", "harms"],
-        "(c)": ["helps", "helps"],
-        "(d)": ["harms", "undecided"],
+        "a": ["harms", "harms"],
+        "b": ["harms", "harms"],
+        "c": ["helps", "helps"],
+        "d": ["harms", "undecided"],
     }
     assert "Six of the eight differences are against a teacher after pruning" in prose("README")
     for found in logs.values():
