@@ -40,7 +40,7 @@ def moments_of(layer: nn.Module, inputs: list[Tensor], targets: list[Tensor]) ->
 
 
 def normal_equations(moments: Moments, ridge: float) -> tuple[Tensor, Tensor]:
-    """What ridge regression solves: the inputs' covariance plus penalty, [in, in]; with the targets, [in, out].
+    """What ridge regression solves: covariance of the inputs with penalty, [in, in], and targets, [in, out].
 
     `ridge` times the mean variance of the inputs is the penalty. Of an input that is constant nothing is
     left but the penalty.
@@ -53,7 +53,18 @@ def normal_equations(moments: Moments, ridge: float) -> tuple[Tensor, Tensor]:
     return gram, moments.cross * varies.unsqueeze(1)
 
 
-def solve(moments: Moments, mask: Tensor, ridge: float) -> Tensor:
+def moment_flops(layer: nn.Module, targets: list[Tensor]) -> float:
+    """Operations that a layer's moments take."""
+    outputs, inputs = layer.weight.flatten(1).shape
+    return 2.0 * sum(target.numel() for target in targets) / outputs * inputs * (inputs + outputs)
+
+
+def solve_flops(mask: Tensor) -> float:
+    """Operations of `solve`: a factorisation for all units that keep the same inputs."""
+    return float((mask.unique(dim=0).sum(1).double() ** 3).sum()) / 3
+
+
+def solve(moments: Moments, mask: Tensor, ridge: float, stage: str = "refit") -> Tensor:
     """Per unit, the weights on its kept inputs that minimise the squared error plus penalty: [out, in].
 
     `mask` [out, in], bool. Units with the same kept inputs share one factorisation. An input that is
@@ -69,7 +80,7 @@ def solve(moments: Moments, mask: Tensor, ridge: float) -> Tensor:
         system = gram.index_select(0, kept).index_select(1, kept)
         factor, failed = torch.linalg.cholesky_ex(system)
         if failed:
-            raise UserError("refit: some inputs tell nothing that others do not; ask for a larger ridge")
+            raise UserError(f"{stage}: some inputs tell nothing that others do not; ask for a larger ridge")
         right = cross.index_select(0, kept).index_select(1, units)
         weight[units.view(-1, 1), kept] = torch.cholesky_solve(right, factor).T
     return weight

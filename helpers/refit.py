@@ -7,12 +7,11 @@ these carried. The layerwise objective is that of He et al. 2017 (section 3.1, c
 Frantar and Alistarh 2022 (section 3), here solved for each unit in full.
 """
 
-import copy
-
 import torch
 from torch import Tensor, nn
 
-from .least_squares import CONSTANT, moments_of, solve
+from .gauss_newton import solve_logits
+from .least_squares import CONSTANT, moment_flops, moments_of, solve, solve_flops
 from .masked_body_builder import MaskedBodyBuilder
 from .matrices import rows
 
@@ -27,11 +26,14 @@ def refit(
     """Fit the pruned network's layers to the dense one's, in place and in evaluation mode; masks stay.
 
     `reference`: the dense network's state_dict without masks. `images` [n, C, H, W], normalised.
-    `mode`: "bias", "rescale" (one scale a unit, and its bias) or "full". `ridge` times the mean
+    `mode`: "bias", "rescale" (one scale a unit, and its bias), "full", or "logits" (all layers at once, see
+    `gauss_newton`). `ridge` times the mean
     variance of the layer's inputs is the penalty on the squared weights; biases carry none. Returns
     the floating-point operations of passes, moments and solutions.
     """
-    dense = dense_twin(network, reference)
+    if mode == "logits":
+        return solve_logits(network, reference, images)
+    dense = network.dense_twin(reference)
     was_training = network.training
     network.eval()
     pruned_values = list(images.split(BATCH))
@@ -43,21 +45,11 @@ def refit(
         targets = [twin(values) for values in dense_values]
         if name in weighted:
             _fit(layer, pruned_values, targets, mode, ridge)
-            flops += _fit_flops(layer, sum(len(rows(target)) for target in targets), mode)
+            flops += _fit_flops(layer, targets, mode)
         pruned_values = [layer(values) for values in pruned_values]
         dense_values = targets
     network.train(was_training)
     return flops
-
-
-def dense_twin(network: MaskedBodyBuilder, reference: dict[str, Tensor]) -> MaskedBodyBuilder:
-    """A copy of the network with nothing pruned and the reference's weights, in evaluation mode."""
-    twin = copy.deepcopy(network).eval()
-    for layer in twin.weighted().values():
-        layer.weight_mask.fill_(True)
-        layer.unit_mask.fill_(True)
-    twin.load_state_dict(reference, strict=False)
-    return twin
 
 
 def _fit(layer: nn.Module, inputs: list[Tensor], targets: list[Tensor], mode: str, ridge: float) -> None:
@@ -76,13 +68,11 @@ def _fit(layer: nn.Module, inputs: list[Tensor], targets: list[Tensor], mode: st
     layer.bias.masked_fill_(~layer.unit_mask, 0)
 
 
-def _fit_flops(layer: nn.Module, seen: int, mode: str) -> float:
-    """Operations of a fit on so many rows: moments, and of the full fit a factorisation a unit."""
-    outputs, inputs = layer.weight.flatten(1).shape
-    if mode != "full":
-        return 2.0 * seen * outputs * inputs
-    kept = layer.weight_mask.flatten(1).unique(dim=0).sum(1).double()
-    return 2.0 * seen * inputs * (inputs + outputs) + float((kept**3).sum()) / 3
+def _fit_flops(layer: nn.Module, targets: list[Tensor], mode: str) -> float:
+    """Operations of a fit: moments, and of the full fit a factorisation a unit; else the pre-activations."""
+    if mode == "full":
+        return moment_flops(layer, targets) + solve_flops(layer.weight_mask.flatten(1))
+    return 2.0 * sum(target.numel() for target in targets) * layer.weight[0].numel()
 
 
 def _scale_and_bias(
