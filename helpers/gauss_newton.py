@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, jvp, vjp
+from torch.func import functional_call, vjp
 
 from .masked_body_builder import MaskedBodyBuilder
 
@@ -70,9 +70,10 @@ class LogitsFit:
         """(JᵀJ/n + damping) times a step; the masks stand in both products."""
         total, along = DAMPING * step * self.images, self.spread(step)
         for batch in self.batches:
-            logits = self._logits_of(batch)
-            change = jvp(logits, (self.values,), (along,))[1]
-            total = total + self.gather(vjp(logits, self.values)[1](change)[0])
+            logits, pull = vjp(self._logits_of(batch), self.values)
+            # Jᵀ is linear, and J its transpose: without torch's forward mode, which needs its deprecated jit.
+            _, push = vjp(lambda errors, pull=pull: pull(errors)[0], torch.zeros_like(logits))
+            total = total + self.gather(pull(push(along)[0])[0])
         return total / self.images
 
     def error(self, step: Tensor) -> float:
@@ -108,8 +109,8 @@ def solve_logits(network: MaskedBodyBuilder, reference: dict[str, Tensor], image
         for name, value in fit.moved(step).items():
             network.get_parameter(name).copy_(value)
     network.train(was_training)
-    # Passes: a product with J takes three forward ones, with Jᵀ also; an error and the dense logits one each.
-    return 2.0 * network.macs * len(images) * (6 * ITERATIONS + 3 + 3 + tries)
+    # In forward passes: a product takes seven, the gradient three, an error and the dense logits one each.
+    return 2.0 * network.macs * len(images) * (7 * ITERATIONS + 3 + 1 + 1 + tries)
 
 
 def conjugate_gradients(product: Callable[[Tensor], Tensor], right: Tensor, iterations: int) -> Tensor:

@@ -186,7 +186,7 @@ class Walk:
 
     def _share_out(self, names: list[str], count: int) -> list[int]:
         """How many of each layer are among the `count` that stay of them all, ranked on dense inputs."""
-        values = self._dense_values(names, count)
+        values = self._dense_values(names, count) if count else [torch.zeros(0)] * len(names)
         shared = [int(part.sum()) for part in best_of(values, count)]
         for place, name in enumerate(names):  # what nothing tells, by its index
             room = int(self._alive(name).sum()) - shared[place]

@@ -1,4 +1,4 @@
-"""Forward selection: what it takes is what a slow and plain search takes, and its gains are those measured."""
+"""Forward selection: it takes what a slow and plain search takes, and its gains are those measured."""
 
 import itertools
 
@@ -194,7 +194,7 @@ def test_each_unit_taken_is_the_one_whose_block_lowers_the_error_of_all_targets_
     for _ in range(units):
         inputs = {u: [i for i, o in enumerate(owners) if o in (*kept, u)] for u in range(units)}
         left = [unit for unit in range(units) if unit not in kept]
-        kept.append(min(left, key=lambda unit: error(x, y, inputs[unit])))  # noqa: B023
+        kept.append(min(left, key=lambda unit: error(x, y, inputs[unit])))
         errors.append(error(x, y, inputs[kept[-1]]))
     assert order.tolist() == kept
     np.testing.assert_allclose(values.numpy(), np.minimum.accumulate(-np.diff(errors)), rtol=1e-6)
