@@ -52,7 +52,7 @@ def _stage_seconds(stage: Verb, images: int, shapes: list[LayerShape]) -> float:
     elif stage.type == "refit" and stage.mode == "full":
         products += sum(_fit_cost(shape, stage.samples) for shape in shapes)
     elif stage.type == "refit" and stage.mode == "logits":
-        products += 7 * ITERATIONS * min(stage.samples, images) * macs
+        products += 5 * ITERATIONS * min(stage.samples, images) * macs
     elif stage.type == "reconstruct":
         seen = min(stage.samples, images)
         products += (3 + 2 * stage.rounds) * seen * macs

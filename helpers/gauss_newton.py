@@ -5,7 +5,8 @@ The logits are taken as linear in the parameters, J being their Jacobian, and th
 (Martens 2010, section 4; for pruning, Lucas and Mazumder 2025). No label is read.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -21,6 +22,9 @@ DAMPING = 1e-3
 
 TRIES = 6
 """A step that makes the error larger is halved; after so many in vain, none is made."""
+
+KEPT_NUMBERS = 2**26
+"""Of so many activations, some six numbers each are kept between products; of more they are found anew."""
 
 BATCH = 500
 """Images at a time."""
@@ -41,6 +45,8 @@ class LogitsFit:
             self.masks[f"layers.{name}.bias"] = layer.unit_mask
         self.values = {name: network.get_parameter(name).detach().clone() for name in self.masks}
         self.images = sum(len(batch) for batch in batches)
+        self.is_small = self.images * sum(math.prod(s.output_shape) for s in network.shapes) <= KEPT_NUMBERS
+        self.kept: list[tuple[Callable, Callable]] = []
 
     def spread(self, step: Tensor) -> dict[str, Tensor]:
         """The vector in the shapes of the parameters, 0 where something is pruned."""
@@ -69,10 +75,7 @@ class LogitsFit:
     def product(self, step: Tensor) -> Tensor:
         """(JᵀJ/n + damping) times a step; the masks stand in both products."""
         total, along = DAMPING * step * self.images, self.spread(step)
-        for batch in self.batches:
-            logits, pull = vjp(self._logits_of(batch), self.values)
-            # Jᵀ is linear, and J its transpose: without torch's forward mode, which needs its deprecated jit.
-            _, push = vjp(lambda errors, pull=pull: pull(errors)[0], torch.zeros_like(logits))
+        for pull, push in self._linear_maps():
             total = total + self.gather(pull(push(along)[0])[0])
         return total / self.images
 
@@ -82,6 +85,17 @@ class LogitsFit:
         for batch, goal in zip(self.batches, self.goals, strict=True):
             total += float((goal - self._logits_of(batch)(moved)).double().square().sum())
         return total / self.images
+
+    def _linear_maps(self) -> Iterator[tuple[Callable, Callable]]:
+        """Products with Jᵀ and with J, by batch; kept for the next time where they are small enough."""
+        yield from self.kept
+        for batch in self.batches[len(self.kept) :]:
+            logits, pull = vjp(self._logits_of(batch), self.values)
+            # Jᵀ is linear, and J its transpose: without torch's forward mode, which needs its deprecated jit.
+            _, push = vjp(lambda errors, pull=pull: pull(errors)[0], torch.zeros_like(logits))
+            if self.is_small:
+                self.kept.append((pull, push))
+            yield pull, push
 
     def _logits_of(self, batch: Tensor) -> Callable[[dict[str, Tensor]], Tensor]:
         """From parameters to logits."""
@@ -109,8 +123,10 @@ def solve_logits(network: MaskedBodyBuilder, reference: dict[str, Tensor], image
         for name, value in fit.moved(step).items():
             network.get_parameter(name).copy_(value)
     network.train(was_training)
-    # In forward passes: a product takes seven, the gradient three, an error and the dense logits one each.
-    return 2.0 * network.macs * len(images) * (7 * ITERATIONS + 3 + 1 + 1 + tries)
+    # In forward passes: a product takes four, finding its maps three, the gradient three, an error and the
+    # dense logits one each.
+    finding = 3 * (1 if fit.is_small else ITERATIONS)
+    return 2.0 * network.macs * len(images) * (4 * ITERATIONS + finding + 3 + 1 + 1 + tries)
 
 
 def conjugate_gradients(product: Callable[[Tensor], Tensor], right: Tensor, iterations: int) -> Tensor:

@@ -73,6 +73,11 @@ def test_its_products_are_those_of_the_jacobian_written_out(layers):
     expected = matrix.T @ (matrix @ vector.numpy()) / 70 + gauss_newton.DAMPING * vector.numpy()
     with torch.no_grad():
         product, gradient = fit.product(vector), fit.gradient()
+        again, anew = fit.product(vector), fit_of(network, reference)
+        anew.is_small = False
+        assert again.equal(product)
+        assert anew.product(vector).equal(product)
+        assert (len(fit.kept), len(anew.kept)) == (3, 0)
     np.testing.assert_allclose(product.numpy(), expected, atol=1e-9)
     right = matrix.T @ missing.detach().flatten().numpy() / 70
     np.testing.assert_allclose(gradient.numpy(), right, atol=1e-9)
