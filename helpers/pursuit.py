@@ -6,7 +6,7 @@ weight is: c² / d, where c is what the input and the target still share and d w
 once those chosen before are taken out of it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -43,7 +43,7 @@ class Choice:
     """What the units of a layer chose, step by step, and what it was worth: [out, steps]."""
 
     order: Tensor
-    """Inputs as they were chosen, int64; 0 where a unit has come to its end."""
+    """Inputs as they were chosen, int64; any where a unit has come to its end."""
     values: Tensor
     """Weighted gains, or the smallest before where that was smaller; 0 where a unit has come to its end."""
     flops: float
@@ -84,6 +84,9 @@ def best_of(values: list[Tensor], count: int) -> list[Tensor]:
 
 def follow(problems: list[Problem], count: int) -> list[Choice]:
     """What each unit would choose, as far as it may be among the `count` of most value in all layers."""
+    # Inputs that share nothing with any target, constant ones above all, are never chosen.
+    useful = [((p.cross != 0).any(1) & p.alive.any(0)).nonzero().flatten() for p in problems]
+    problems = [_narrowed(problem, inputs) for problem, inputs in zip(problems, useful, strict=True)]
     choices = [
         Choice(problem.alive[:, :0].long(), problem.alive[:, :0].double(), 0.0) for problem in problems
     ]
@@ -99,7 +102,15 @@ def follow(problems: list[Problem], count: int) -> list[Choice]:
             longer = choice.values.shape[1] < len(problem.gram)
             going_on[place] = going_on[place] & (last > 0) & (last >= floor) & longer
         steps *= 2
+    for choice, inputs in zip(choices, useful, strict=True):
+        choice.order = inputs[choice.order] if len(inputs) else choice.order
     return choices
+
+
+def _narrowed(problem: Problem, inputs: Tensor) -> Problem:
+    """The problem with these inputs alone."""
+    gram = problem.gram.index_select(0, inputs).index_select(1, inputs)
+    return replace(problem, gram=gram, cross=problem.cross[inputs], alive=problem.alive[:, inputs])
 
 
 def _extend(choice: Choice, problem: Problem, units: Tensor, steps: int, floor: float) -> None:

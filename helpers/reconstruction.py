@@ -65,14 +65,14 @@ class Walk:
     def __post_init__(self) -> None:
         layers, images = self.network.weighted(), self.images[:SAMPLES]
         self.norms = {name: layer.weight.flatten(1).norm(dim=1).double() for name, layer in layers.items()}
-        if self.words.weigh == "sensitivity":
-            self.costs = sensitivity(self.twin, images)
-            classes = len(self.network.layers[self.network.logits_name].bias)
-            self.flops += 2.0 * self.network.macs * len(images) * (1 + 2 * classes)
+        if self.words.method == "random" or self.words.weigh == "none":
+            self.costs = {name: torch.ones_like(norm) for name, norm in self.norms.items()}
         elif self.words.weigh == "outgoing":
             self.costs = outgoing(self.twin)
         else:
-            self.costs = {name: torch.ones_like(norm) for name, norm in self.norms.items()}
+            self.costs = sensitivity(self.twin, images)
+            classes = len(self.network.layers[self.network.logits_name].bias)
+            self.flops += 2.0 * self.network.macs * len(images) * (1 + 2 * classes)
 
     def counts(self) -> dict[str, int]:
         """How many weights, units or filters of each layer that is pruned are to stay."""
