@@ -100,6 +100,12 @@ class BodyBuilder(nn.Module):
         """The config's word for the activation of a layer with weights."""
         return shape.layer.activation or self.net.activation
 
+    def norm_after(self, name: str) -> nn.Module | None:
+        """The batch norm between a layer with weights and its activation, if there is one."""
+        place = next(index for index, shape in enumerate(self.shapes) if shape.name == name) + 1
+        is_norm = place < len(self.shapes) and self.shapes[place].type == "batch_norm"
+        return self.layers[self.shapes[place].name] if is_norm else None
+
     @torch.no_grad()
     def _initialise(self, seed: int) -> None:
         """Draw the weights in order from the input; biases start at 0."""

@@ -12,16 +12,21 @@ SETTINGS = [
     "teacher", "temperature", "alpha", "soft_loss",
     "kind", "criterion", "scope", "target", "layers", "prune_samples", "ramp_every", "ramp_end",
     "weight_target", "unit_target", "filter_target",
+    "method", "weigh", "fit", "rounds", "reconstruct_samples", "reconstruct_ridge",
     "mode", "refit_samples", "refit_ridge",
     "rewound",
 ]  # fmt: skip
 """What the config says of the stages up to and with the row's: of the last train stage, of the last that
 prunes, of the last refit and rewind; empty where there is none, or where a field does not apply."""
 
+ADDED = ["method", "weigh", "fit", "rounds", "reconstruct_samples", "reconstruct_ridge"]
+"""Settings that some logs are older than: one in which no row has a value does not keep them."""
+
 NUMBERS = [
     "train_size", "validation_size", "train_epochs", "train_steps", "lr", "batch_size", "label_smoothing",
     "shift", "temperature", "alpha", "target", "prune_samples", "ramp_every", "ramp_end",
-    "weight_target", "unit_target", "filter_target", "refit_samples", "refit_ridge",
+    "weight_target", "unit_target", "filter_target",
+    "rounds", "reconstruct_samples", "reconstruct_ridge", "refit_samples", "refit_ridge",
 ]  # fmt: skip
 """Settings that are numbers, also where a log has none of them."""
 

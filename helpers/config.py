@@ -7,7 +7,7 @@ python -m helpers.config        # writes configs/schema.json anew
 """
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -117,19 +117,11 @@ Criterion = Literal[
 ]
 
 
-class PruneWords(PruneAmount):
-    """What to prune, by which score, and how much of it."""
+class PrunedPart(Vocabulary):
+    """What to prune, and where."""
 
     kind: Literal["weight", "unit", "filter"] = Field(
         description="What goes: single weights, output neurons of linear layers, or filters of convolutions."
-    )
-    criterion: Criterion = Field(
-        "magnitude",
-        description="The score; the smallest go first: magnitude (|w|; L2 norm of incoming weights), l1 "
-        "(L1 norm of them), in_out (incoming × outgoing norm), wanda (|w|·‖x‖), contribution (|w| × spread "
-        "of its input; spread of the activation × outgoing norm), apoz (share of activations that are not "
-        "0), taylor (|w·∂L/∂w|, SNIP; |a·∂L/∂a|), obd (w²·H), random. Or shuffle: as many as magnitude "
-        "takes of each layer, at random places (without an amount: the present masks, shuffled).",
     )
     scope: Literal["layer", "global"] = Field(
         "layer", description="Rank inside each layer, or all layers together."
@@ -137,6 +129,19 @@ class PruneWords(PruneAmount):
     layers: Literal["all"] | dict[str, PruneAmount] = Field(
         {},
         description="Amounts of single layers by name; naming the logits layer, or 'all', prunes it as well.",
+    )
+
+
+class PruneWords(PruneAmount, PrunedPart):
+    """What to prune, by which score, and how much of it."""
+
+    criterion: Criterion = Field(
+        "magnitude",
+        description="The score; the smallest go first: magnitude (|w|; L2 norm of incoming weights), l1 "
+        "(L1 norm of them), in_out (incoming × outgoing norm), wanda (|w|·‖x‖), contribution (|w| × spread "
+        "of its input; spread of the activation × outgoing norm), apoz (share of activations that are not "
+        "0), taylor (|w·∂L/∂w|, SNIP; |a·∂L/∂a|), obd (w²·H), random. Or shuffle: as many as magnitude "
+        "takes of each layer, at random places (without an amount: the present masks, shuffled).",
     )
     samples: Count = Field(
         2000, ge=1, description="Training images that a criterion which needs data reads: the first ones."
@@ -172,15 +177,59 @@ class RefitStage(StageBase):
     """Closed-form repair toward the network as the last training left it, layer by layer, without labels."""
 
     type: Literal["refit"]
-    mode: Literal["bias", "rescale", "full"] = Field(
+    mode: Literal["bias", "rescale", "full", "logits"] = Field(
         "full",
         description="What is fitted of each unit: its bias; one scale and its bias; all its kept weights and "
-        "its bias.",
+        "its bias. Or logits: one Gauss-Newton solve of all kept weights and biases, on the dense logits.",
     )
     samples: Count = Field(10_000, ge=2, description="Training images to fit on: the first ones.")
     ridge: float = Field(
         1e-3, ge=0, le=1e6, description="Penalty on the weights, times the layer's mean input variance."
     )
+
+    @model_validator(mode="after")
+    def _logits_know_no_ridge(self) -> "RefitStage":
+        if self.mode == "logits" and self.ridge != RefitStage.model_fields["ridge"].default:
+            raise ValueError("the mode 'logits' knows no 'ridge': leave it out")
+        return self
+
+
+class ReconstructStage(StageBase, PrunedPart):
+    """Survivors chosen anew by what they explain of the network as the last training left it, and fitted."""
+
+    type: Literal["reconstruct"]
+    sparsity: Share = Field(description="Share of all that is pruned afterwards.")
+    rate: ClassVar[None] = None
+    method: Literal["pursuit", "magnitude", "contribution", "random"] = Field(
+        "pursuit",
+        description="What stays: pursuit (forward selection of what lowers the squared error most, given "
+        "what is chosen), magnitude (|w|; L2 norm of incoming weights), contribution (|w| × spread of its "
+        "input; spread of the activation × outgoing norm), random.",
+    )
+    weigh: Literal["none", "outgoing", "sensitivity"] = Field(
+        "sensitivity",
+        description="What an error of a unit counts: all the same; by the squared norm of the weights that "
+        "read it; by E‖∂logits/∂z‖² of the dense network's pre-activation z.",
+    )
+    fit: Literal["linear", "rectified"] = Field(
+        "rectified",
+        description="To the dense pre-activations; or, where a ReLU reads them, to any value that is off "
+        "where the dense unit is off.",
+    )
+    rounds: Count = Field(3, ge=1, le=1000, description="How often the rectified targets are renewed.")
+    samples: Count = Field(20_000, ge=2, description="Training images to choose and fit on: the first ones.")
+    ridge: float = Field(
+        1e-3, ge=0, le=1e6, description="Penalty on the weights, times the layer's mean input variance."
+    )
+
+    @model_validator(mode="after")
+    def _words_fit_together(self) -> "ReconstructStage":
+        fields = ReconstructStage.model_fields
+        if self.method == "random" and self.weigh != fields["weigh"].default:
+            raise ValueError("the method 'random' weighs nothing: leave 'weigh' out")
+        if self.fit == "linear" and self.rounds != fields["rounds"].default:
+            raise ValueError("the fit 'linear' has no 'rounds': leave it out")
+        return self
 
 
 class RewindStep(Vocabulary):
@@ -212,7 +261,10 @@ class CompactStage(StageBase):
     type: Literal["compact"]
 
 
-Verb = TrainStage | PruneStage | RefitStage | RewindStage | CompactStage
+Pruning = PruneWords | ReconstructStage
+"""What says which share of a network is pruned."""
+
+Verb = TrainStage | PruneStage | RefitStage | ReconstructStage | RewindStage | CompactStage
 """What a run is made of, repeats written out."""
 
 

@@ -2,7 +2,7 @@
 
 import math
 
-from .config import PruneWords, Ramp, RefitStage, RewindStep, Sentence, TrainStage
+from .config import Pruning, Ramp, ReconstructStage, RefitStage, RewindStep, Sentence, TrainStage
 from .config_errors import nearest
 from .config_parts import DATASETS
 from .prune_bounds import PruneBounds
@@ -76,7 +76,7 @@ def cross_mistakes(sentence: Sentence) -> list[tuple[Loc, str]]:
     return list(dict.fromkeys(mistakes + _order_mistakes(steps, images)))
 
 
-def _reads_too_many(stage: PruneWords | RefitStage, images: int) -> bool:
+def _reads_too_many(stage: Pruning | RefitStage, images: int) -> bool:
     """Whether the config asks for more training images than there are; a default takes what there is."""
     return "samples" in stage.model_fields_set and stage.samples > images
 
@@ -120,8 +120,9 @@ def _order_mistakes(steps: list[Step], images: int) -> list[tuple[Loc, str]]:
             first, compacted_since_train, resumed = first or stage, False, None
         elif stage.type == "compact":
             compacted = compacted_since_train = True
-        elif stage.type == "refit" and compacted_since_train:
-            text = "'compact' has changed the shape of the network to fit to: put refit before compact"
+        elif stage.type in ("refit", "reconstruct") and compacted_since_train:
+            text = "'compact' has changed the shape of the network to fit to"
+            text += f": put {stage.type} before compact"
             mistakes.append(((*step.loc, "type"), text))
         elif stage.type == "prune" and stage.criterion == "shuffle" and compacted_since_train:
             text = "'compact' has removed the weights to bring back: put shuffle before compact"
@@ -147,10 +148,16 @@ def _activation(sentence: Sentence, name: str) -> str:
     return layer.activation or sentence.net.activation
 
 
-def _prune_mistakes(sentence: Sentence, stage: PruneWords, images: int) -> list[tuple[Loc, str]]:
-    """Mistakes of one prune stage or ramp, whatever comes before it."""
-    names, logits = prunable_names(sentence.net, stage.kind)
+def _method_mistakes(sentence: Sentence, stage: Pruning, names: list[str]) -> list[tuple[Loc, str]]:
+    """Where a stage asks for a way to choose, or to fit, that does not suit the net; `names` are pruned."""
     mistakes: list[tuple[Loc, str]] = []
+    if isinstance(stage, ReconstructStage):
+        layers = prunable_names(sentence.net, "weight")[0]
+        is_asked = "fit" in stage.model_fields_set and stage.fit == "rectified"
+        if is_asked and all(_activation(sentence, name) != "relu" for name in layers):
+            text = "'rectified' is of what a ReLU reads, and this net has no activation 'relu': use 'linear'"
+            mistakes.append((("fit",), text))
+        return mistakes
     if stage.kind not in CRITERION_KINDS[stage.criterion]:
         fitting = [word for word, kinds in CRITERION_KINDS.items() if stage.kind in kinds]
         text = f"{stage.criterion!r} does not rank {stage.kind}s" + nearest("", fitting)
@@ -158,6 +165,13 @@ def _prune_mistakes(sentence: Sentence, stage: PruneWords, images: int) -> list[
     if stage.criterion == "apoz" and any(_activation(sentence, name) != "relu" for name in names):
         text = "'apoz' counts activations that are exactly 0: it needs the activation 'relu'"
         mistakes.append((("criterion",), text))
+    return mistakes
+
+
+def _prune_mistakes(sentence: Sentence, stage: Pruning, images: int) -> list[tuple[Loc, str]]:
+    """Mistakes of one stage that prunes, or of a ramp, whatever comes before it."""
+    names, logits = prunable_names(sentence.net, stage.kind)
+    mistakes = _method_mistakes(sentence, stage, names)
     if _reads_too_many(stage, images):
         text = f"expected at most the {images} training images, found {stage.samples}"
         mistakes.append((("samples",), text))

@@ -6,6 +6,7 @@ import torch
 
 from .config import Verb
 from .config_parts import training_images
+from .gauss_newton import ITERATIONS
 from .numerics import best_device
 from .sentence import step_count
 from .shapes import LayerShape, layer_shapes
@@ -50,6 +51,12 @@ def _stage_seconds(stage: Verb, images: int, shapes: list[LayerShape]) -> float:
         products += 20_000 * macs
     elif stage.type == "refit" and stage.mode == "full":
         products += sum(_fit_cost(shape, stage.samples) for shape in shapes)
+    elif stage.type == "refit" and stage.mode == "logits":
+        products += 5 * ITERATIONS * min(stage.samples, images) * macs
+    elif stage.type == "reconstruct":
+        seen = min(stage.samples, images)
+        products += (3 + 2 * stage.rounds) * seen * macs
+        products += sum(_fit_cost(shape, seen) + _choice_cost(shape, stage.sparsity) for shape in shapes)
     return products / MACS_PER_S + steps * STEP_S + STAGE_S
 
 
@@ -59,6 +66,13 @@ def _fit_cost(shape: LayerShape, samples: int) -> float:
     places = math.prod(shape.output_shape[1:])
     inputs = shape.macs / outputs / places
     return samples * places * inputs**2 + outputs * (inputs / 2) ** 3 / 6
+
+
+def _choice_cost(shape: LayerShape, sparsity: float) -> float:
+    """Forward selection: each unit's inputs made orthonormal to those it has, about twice, in float64."""
+    outputs = shape.output_shape[0]
+    inputs = shape.macs / outputs / math.prod(shape.output_shape[1:])
+    return 8 * outputs * inputs * ((1 - sparsity) * inputs) ** 2
 
 
 def longest_chain(tasks: list[Task], seconds: dict[str, float]) -> float:

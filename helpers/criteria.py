@@ -77,7 +77,7 @@ def in_out(scene: Scene) -> Scores:
     scores = {}
     for name, incoming in magnitude(scene).items():
         reader = scene.layer(scene.network.reader(name)[0])
-        scores[name] = incoming * _by_unit(scene, name, _squares_by_input(reader)).sqrt()
+        scores[name] = incoming * _by_unit(scene, name, squares_by_input(reader)).sqrt()
     return scores
 
 
@@ -109,14 +109,14 @@ def contribution(scene: Scene) -> Scores:
         if scene.kind == "weight":
             scores[name] = layer.weight.detach().abs() * _along_inputs(variance.sqrt(), layer.weight)
         else:
-            scores[name] = _by_unit(scene, name, variance * _squares_by_input(layer)).sqrt()
+            scores[name] = _by_unit(scene, name, variance * squares_by_input(layer)).sqrt()
     return scores
 
 
 def apoz(scene: Scene) -> Scores:
     """Share of a unit's or filter's activations that are not 0: one less APoZ (Hu et al. 2016)."""
     counts = dict.fromkeys(scene.names, 0.0)
-    with _watch(scene.network.activated(scene.names)) as seen, torch.inference_mode():
+    with watch(scene.network.activated(scene.names)) as seen, torch.inference_mode():
         for images, _ in scene.batches():
             scene.network(images)
             for name, values in seen.items():
@@ -135,7 +135,7 @@ def taylor(scene: Scene) -> Scores:
         gradients = _loss_gradients(scene)
         return {name: (weight * gradients[name]).abs() for name, weight in scene.weights().items()}
     totals = dict.fromkeys(scene.names, 0.0)
-    with _watch(scene.network.activated(scene.names)) as seen:
+    with watch(scene.network.activated(scene.names)) as seen:
         for images, labels in scene.batches():
             loss = F.cross_entropy(scene.network(images), labels, reduction="sum")
             values = [seen[name] for name in scene.names]
@@ -156,7 +156,7 @@ def obd(scene: Scene) -> Scores:
     """
     layers = {name: scene.layer(name) for name in scene.names}
     totals = dict.fromkeys(scene.names, 0.0)
-    with _watch(layers, inputs=True) as inputs, _watch(layers) as outputs:
+    with watch(layers, inputs=True) as inputs, watch(layers) as outputs:
         for images, _ in scene.batches():
             logits = scene.network(images)
             values = [outputs[name] for name in scene.names]
@@ -194,7 +194,7 @@ def _by_unit(scene: Scene, name: str, values: Tensor) -> Tensor:
     return values.new_zeros(len(scene.layer(name).bias)).index_add_(0, owners, values)
 
 
-def _squares_by_input(layer: nn.Module) -> Tensor:
+def squares_by_input(layer: nn.Module) -> Tensor:
     """Squared norm of the weights that read each input feature or channel, [in]."""
     return (layer.weight.detach() ** 2).transpose(0, 1).flatten(1).sum(1)
 
@@ -205,7 +205,7 @@ def _along_inputs(values: Tensor, weight: Tensor) -> Tensor:
 
 
 @contextmanager
-def _watch(modules: dict[str, nn.Module], inputs: bool = False) -> Iterator[dict[str, Tensor]]:
+def watch(modules: dict[str, nn.Module], inputs: bool = False) -> Iterator[dict[str, Tensor]]:
     """What these modules put out (or take in) at the latest pass, by name."""
     seen: dict[str, Tensor] = {}
 
@@ -227,7 +227,7 @@ def _watch(modules: dict[str, nn.Module], inputs: bool = False) -> Iterator[dict
 def _input_moments(scene: Scene, layers: dict[str, nn.Module]) -> tuple[Scores, Scores]:
     """Mean and mean square of each layer's inputs, over images and places, [in] float64."""
     means, squares = dict.fromkeys(layers, 0.0), dict.fromkeys(layers, 0.0)
-    with _watch(layers, inputs=True) as seen:
+    with watch(layers, inputs=True) as seen:
         for images, _ in scene.batches():
             scene.network(images)
             share = len(images) / len(scene.images)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .columns import SETTINGS
+from .columns import ADDED, SETTINGS
 from .config_parts import DataConfig, NetConfig
 from .expansion import ExperimentConfig
 from .meaning import WholeMeaning
@@ -35,9 +35,19 @@ def describe(experiment: ExperimentConfig) -> dict[str, Any]:
         "profile": experiment.profile,
         "axes": experiment.axes,
         "net": _layers(first.net, first.data),
-        "settings": {"columns": SETTINGS, "rows": [list(row) for row in places]},
+        "settings": _table(list(places)),
         "runs": runs,
         "meaning": _meaning(experiment.meaning),
+    }
+
+
+def _table(rows: list[tuple[Any, ...]]) -> dict[str, list[Any]]:
+    """Columns and rows of settings; without what some logs are older than, where no row has a value."""
+    filled = {name for row in rows for name, value in zip(SETTINGS, row, strict=True) if value is not None}
+    kept = [place for place, name in enumerate(SETTINGS) if name not in ADDED or name in filled]
+    return {
+        "columns": [SETTINGS[place] for place in kept],
+        "rows": [[row[place] for place in kept] for row in rows],
     }
 
 

@@ -1,5 +1,6 @@
 """MaskedBodyBuilder: a BodyBuilder whose layers carry masks. Masks in, exact zeros and sparsity out."""
 
+import copy
 from typing import Any, NamedTuple
 
 import torch
@@ -84,6 +85,15 @@ class MaskedBodyBuilder(BodyBuilder):
             elif source is not None and isinstance(module, LEAKY):
                 leaky = True
             self.layers[name] = module
+
+    def dense_twin(self, reference: dict[str, Tensor]) -> "MaskedBodyBuilder":
+        """A copy with nothing pruned and the reference's weights, a state_dict's, in evaluation mode."""
+        twin = copy.deepcopy(self).eval()
+        for layer in twin.weighted().values():
+            layer.weight_mask.fill_(True)
+            layer.unit_mask.fill_(True)
+        twin.load_state_dict(reference, strict=False)
+        return twin
 
     def masks_of(self, name: str) -> LayerMask:
         """A layer's masks themselves."""

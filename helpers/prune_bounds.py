@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from .config import PruneAmount, PruneWords
+from .config import PruneAmount, PruneWords, Pruning
 from .config_parts import NetConfig
 from .sentence import Loc
 from .shapes import WEIGHTED, LayerShape, prunable_names
@@ -27,8 +27,8 @@ class PruneBounds:
     is_compacted: bool = False
     """Compaction takes what is dead as well, and a later stage may ask for less than that."""
 
-    def prune(self, words: PruneWords) -> list[tuple[Loc, str]]:
-        """Place and message where a prune stage or a ramp asks for less; else what it prunes is noted."""
+    def prune(self, words: Pruning) -> list[tuple[Loc, str]]:
+        """Place and message where a stage or a ramp asks for less; else what it prunes is noted."""
         mistakes: list[tuple[Loc, str]] = []
         groups = prune_amounts(self.net, words)
         asked = {
@@ -56,16 +56,15 @@ class PruneBounds:
                 self._note(words, names, amount, asked.get(names))
         return list(dict.fromkeys(mistakes))
 
-    def _note(
-        self, words: PruneWords, names: tuple[str, ...], amount: PruneAmount, count: int | None
-    ) -> None:
+    def _note(self, words: Pruning, names: tuple[str, ...], amount: PruneAmount, count: int | None) -> None:
         """What is pruned at least after a group of layers has been."""
         least = self._least(words.kind, frozenset(names))
         if count is None:
             count = least + round((amount.rate or 0.0) * (self._total(words.kind, names) - least))
         self._add(words.kind, names, max(count, least))
         if words.kind != "weight":
-            if words.criterion == "shuffle":  # a unit that comes back brings all its weights
+            if isinstance(words, PruneWords) and words.criterion == "shuffle":
+                # A unit that comes back brings all its weights.
                 kept = [bound for bound in self.bounds.get("weight", []) if not bound.names & set(names)]
                 self.bounds["weight"] = kept
             # A pruned unit takes its weights with it; those with the fewest are the least that may be gone.
@@ -104,7 +103,7 @@ class PruneBounds:
         return (shape.params - units) // units, units
 
 
-def prune_amounts(net: NetConfig, words: PruneWords) -> list[tuple[tuple[str, ...], PruneAmount, Loc]]:
+def prune_amounts(net: NetConfig, words: Pruning) -> list[tuple[tuple[str, ...], PruneAmount, Loc]]:
     """Layers that a stage ranks together, how much of them goes, and where the stage says so."""
     names, logits = prunable_names(net, words.kind)
     overrides = {} if words.layers == "all" else dict(words.layers)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .config import PruneAmount, PruneWords
+from .config import PruneAmount, PruneWords, Pruning
 from .criteria import CRITERIA, NEEDS_DATA, Scene
 from .data import Split
 from .errors import UserError
@@ -105,16 +105,16 @@ def _scores(
     return scores
 
 
-def prune_groups(network: MaskedBodyBuilder, words: PruneWords) -> list[Group]:
+def prune_groups(network: MaskedBodyBuilder, words: Pruning) -> list[Group]:
     """Layers that are ranked together, and how many go. Raises UserError where too many are gone."""
     return [
-        _group(network, words.kind, list(names), amount)
-        for names, amount, _ in prune_amounts(network.net, words)
+        _group(network, words, list(names), amount) for names, amount, _ in prune_amounts(network.net, words)
     ]
 
 
-def _group(network: MaskedBodyBuilder, kind: str, names: list[str], amount: PruneAmount) -> Group:
+def _group(network: MaskedBodyBuilder, words: Pruning, names: list[str], amount: PruneAmount) -> Group:
     """What is pruned of these layers now, and in the end."""
+    kind, stage = words.kind, "prune" if isinstance(words, PruneWords) else "reconstruct"
     total = _full_count(network, kind, names)
     kept = sum(int(_of_kind(network.masks_of(name), kind).sum()) for name in names)
     already = total - kept
@@ -124,7 +124,7 @@ def _group(network: MaskedBodyBuilder, kind: str, names: list[str], amount: Prun
         count = already + round((amount.rate or 0.0) * kept)
     if count < already and not network.is_compacted:
         raise UserError(
-            f"prune: {', '.join(names)}: {already} of {total} are pruned already, more than the {count} "
+            f"{stage}: {', '.join(names)}: {already} of {total} are pruned already, more than the {count} "
             f"asked for; ask for a sparsity of at least {already / total:g}"
         )
     # Compaction takes what is dead as well, and that may be more.

@@ -7,35 +7,16 @@ these carried. The layerwise objective is that of He et al. 2017 (section 3.1, c
 Frantar and Alistarh 2022 (section 3), here solved for each unit in full.
 """
 
-import copy
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
-from .errors import UserError
+from .gauss_newton import solve_logits
+from .least_squares import CONSTANT, moment_flops, moments_of, solve, solve_flops
 from .masked_body_builder import MaskedBodyBuilder
-from .matrices import patches, rows
+from .matrices import rows
 
 BATCH = 500
 """Images at a time."""
-
-CONSTANT = 1e-10
-"""What varies less than this, as a share of its mean square, does so by rounding: it is a constant."""
-
-
-@dataclass
-class Moments:
-    """First and second moments of a layer's inputs and targets, centred, float64."""
-
-    inputs: Tensor
-    """[in], mean of the pruned network's inputs; patches of a convolution have in × kernel² of them."""
-    targets: Tensor
-    """[out], mean of the dense network's pre-activations."""
-    gram: Tensor
-    """[in, in], covariance of the inputs."""
-    cross: Tensor
-    """[in, out], covariance of inputs and targets."""
 
 
 @torch.no_grad()
@@ -45,11 +26,14 @@ def refit(
     """Fit the pruned network's layers to the dense one's, in place and in evaluation mode; masks stay.
 
     `reference`: the dense network's state_dict without masks. `images` [n, C, H, W], normalised.
-    `mode`: "bias", "rescale" (one scale a unit, and its bias) or "full". `ridge` times the mean
+    `mode`: "bias", "rescale" (one scale a unit, and its bias), "full", or "logits" (all layers at once, see
+    `gauss_newton`). `ridge` times the mean
     variance of the layer's inputs is the penalty on the squared weights; biases carry none. Returns
     the floating-point operations of passes, moments and solutions.
     """
-    dense = _dense_twin(network, reference)
+    if mode == "logits":
+        return solve_logits(network, reference, images)
+    dense = network.dense_twin(reference)
     was_training = network.training
     network.eval()
     pruned_values = list(images.split(BATCH))
@@ -61,27 +45,17 @@ def refit(
         targets = [twin(values) for values in dense_values]
         if name in weighted:
             _fit(layer, pruned_values, targets, mode, ridge)
-            flops += _fit_flops(layer, sum(len(rows(target)) for target in targets), mode)
+            flops += _fit_flops(layer, targets, mode)
         pruned_values = [layer(values) for values in pruned_values]
         dense_values = targets
     network.train(was_training)
     return flops
 
 
-def _dense_twin(network: MaskedBodyBuilder, reference: dict[str, Tensor]) -> MaskedBodyBuilder:
-    """A copy of the network with nothing pruned and the reference's weights, in evaluation mode."""
-    twin = copy.deepcopy(network).eval()
-    for layer in twin.weighted().values():
-        layer.weight_mask.fill_(True)
-        layer.unit_mask.fill_(True)
-    twin.load_state_dict(reference, strict=False)
-    return twin
-
-
 def _fit(layer: nn.Module, inputs: list[Tensor], targets: list[Tensor], mode: str, ridge: float) -> None:
     """Fit one layer, given the pruned network's inputs and the dense network's pre-activations."""
     if mode == "full":
-        moments = _moments(layer, inputs, targets)
+        moments = moments_of(layer, inputs, targets)
         weight = solve(moments, layer.weight_mask.flatten(1), ridge)
         bias = moments.targets - weight @ moments.inputs
         weight = weight.view_as(layer.weight)
@@ -94,13 +68,11 @@ def _fit(layer: nn.Module, inputs: list[Tensor], targets: list[Tensor], mode: st
     layer.bias.masked_fill_(~layer.unit_mask, 0)
 
 
-def _fit_flops(layer: nn.Module, seen: int, mode: str) -> float:
-    """Operations of a fit on so many rows: moments, and of the full fit a factorisation a unit."""
-    outputs, inputs = layer.weight.flatten(1).shape
-    if mode != "full":
-        return 2.0 * seen * outputs * inputs
-    kept = layer.weight_mask.flatten(1).unique(dim=0).sum(1).double()
-    return 2.0 * seen * inputs * (inputs + outputs) + float((kept**3).sum()) / 3
+def _fit_flops(layer: nn.Module, targets: list[Tensor], mode: str) -> float:
+    """Operations of a fit: moments, and of the full fit a factorisation a unit; else the pre-activations."""
+    if mode == "full":
+        return moment_flops(layer, targets) + solve_flops(layer.weight_mask.flatten(1))
+    return 2.0 * sum(target.numel() for target in targets) * layer.weight[0].numel()
 
 
 def _scale_and_bias(
@@ -120,43 +92,3 @@ def _scale_and_bias(
     scale = torch.where(varies, (zy / seen - mean_z * mean_y) / variance, 1.0)
     scale = torch.ones_like(mean_z) if fixed else scale
     return scale, mean_y - scale * mean_z
-
-
-def _moments(layer: nn.Module, inputs: list[Tensor], targets: list[Tensor]) -> Moments:
-    """Moments over images and places. Products of centred values in their own precision, sums in float64."""
-    seen = sum(len(rows(target)) for target in targets)
-    x_mean = sum(patches(values, layer).double().sum(0) for values in inputs) / seen
-    y_mean = sum(rows(target).double().sum(0) for target in targets) / seen
-    gram, cross = 0.0, 0.0
-    for values, target in zip(inputs, targets, strict=True):
-        x = patches(values, layer) - x_mean.to(values.dtype)
-        y = rows(target) - y_mean.to(values.dtype)
-        gram, cross = gram + (x.T @ x).double(), cross + (x.T @ y).double()
-    return Moments(x_mean, y_mean, gram / seen, cross / seen)
-
-
-def solve(moments: Moments, mask: Tensor, ridge: float) -> Tensor:
-    """Per unit, the weights on its kept inputs that minimise the squared error plus penalty: [out, in].
-
-    `mask` [out, in], bool. Units with the same kept inputs share one factorisation. An input that is
-    constant tells nothing that the bias does not: its weight is 0. Raises UserError where the equations
-    are singular.
-    """
-    variance = moments.gram.diagonal()
-    penalty = ridge * variance.mean() + torch.finfo(torch.float64).tiny
-    varies = variance > CONSTANT * (variance + moments.inputs**2)
-    gram = moments.gram * varies * varies.unsqueeze(1)
-    cross = moments.cross * varies.unsqueeze(1)
-    weight = torch.zeros(mask.shape, dtype=torch.float64, device=mask.device)
-    supports, support_of = mask.unique(dim=0, return_inverse=True)
-    for place, support in enumerate(supports):
-        units, kept = (support_of == place).nonzero().flatten(), support.nonzero().flatten()
-        # Twice by whole rows or columns: ten times as fast as a gather of single numbers.
-        system = gram.index_select(0, kept).index_select(1, kept)
-        system.diagonal().add_(penalty)
-        factor, failed = torch.linalg.cholesky_ex(system)
-        if failed:
-            raise UserError("refit: some inputs tell nothing that others do not; ask for a larger ridge")
-        right = cross.index_select(0, kept).index_select(1, units)
-        weight[units.view(-1, 1), kept] = torch.cholesky_solve(right, factor).T
-    return weight

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from .columns import SETTINGS
-from .config import PruneAmount, PruneWords, Ramp, RefitStage, RewindStage, TrainStage, Verb
+from .columns import ADDED, SETTINGS
+from .config import PruneAmount, PruneWords, Pruning, Ramp, RefitStage, RewindStage, TrainStage, Verb
 from .config_parts import DataConfig, NetConfig, training_images, whole
 from .criteria import NEEDS_DATA
 from .sentence import Run, canonical_json, prune_words
@@ -34,13 +34,13 @@ class _SoFar:
             self.found |= {
                 "mode": stage.mode,
                 "refit_samples": min(stage.samples, training_images(run.data)),
-                "refit_ridge": stage.ridge,
+                "refit_ridge": None if stage.mode == "logits" else stage.ridge,
             }
         if isinstance(stage, RewindStage):
             self.found["rewound"] = _text(stage.to)
 
-    def _of_pruning(self, words: PruneWords, images: int) -> dict[str, Any]:
-        """The settings of a prune stage or a ramp, and the shares that are pruned after it."""
+    def _of_pruning(self, words: Pruning, images: int) -> dict[str, Any]:
+        """The settings of a stage that prunes or of a ramp, and the shares that are pruned after it."""
         default = PruneAmount(sparsity=words.sparsity, rate=words.rate)
         overrides = {} if words.layers == "all" else words.layers
         if words.rate is not None or any(own not in (PruneAmount(), default) for own in overrides.values()):
@@ -50,14 +50,29 @@ class _SoFar:
         # A shuffle without an amount keeps what was pruned before.
         return {
             "kind": words.kind,
-            "criterion": words.criterion,
             "scope": words.scope,
             "target": self.targets.get(words.kind),
             "layers": _text(words.layers) if words.layers else None,
-            "prune_samples": min(words.samples, images) if words.criterion in NEEDS_DATA else None,
             "ramp_every": words.every if isinstance(words, Ramp) else None,
             "ramp_end": words.end if isinstance(words, Ramp) else None,
+            **_of_choosing(words, images),
         } | {f"{kind}_target": share for kind, share in self.targets.items()}
+
+
+def _of_choosing(words: Pruning, images: int) -> dict[str, Any]:
+    """How a stage that prunes chooses what stays; what another type says is empty."""
+    empty = dict.fromkeys(("criterion", "prune_samples", *ADDED))
+    if isinstance(words, PruneWords):
+        samples = min(words.samples, images) if words.criterion in NEEDS_DATA else None
+        return empty | {"criterion": words.criterion, "prune_samples": samples}
+    return empty | {
+        "method": words.method,
+        "weigh": words.weigh if words.method != "random" else None,
+        "fit": words.fit,
+        "rounds": words.rounds if words.fit == "rectified" else None,
+        "reconstruct_samples": min(words.samples, images),
+        "reconstruct_ridge": words.ridge,
+    }
 
 
 def settings_by_step(run: Run, net: str) -> list[tuple[Any, ...]]:

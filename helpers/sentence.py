@@ -9,13 +9,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from .config import PruneWords, Ramp, RepeatStage, Stage, TrainStage, Verb
+from .config import Pruning, Ramp, RepeatStage, Stage, TrainStage, Verb
 from .config_parts import DataConfig, NetConfig, whole
 
 SCHEMA_VERSION = 1
 """Part of every hash. Raise it when the meaning of configs changes as a whole."""
 
-VERB_VERSIONS = {"train": 1, "prune": 1, "refit": 1, "rewind": 1, "compact": 1}
+VERB_VERSIONS = {"train": 1, "prune": 1, "refit": 1, "reconstruct": 1, "rewind": 1, "compact": 1}
 """Part of the hash of every stage of that type. Raise one when the verb's numerics or defaults change."""
 
 Loc = tuple[str | int, ...]
@@ -91,9 +91,9 @@ def expand_repeats(stages: list[Stage]) -> list[Step]:
     return steps
 
 
-def prune_words(stage: Verb) -> PruneWords | None:
-    """What a stage prunes: a prune stage as a whole, a train stage by its ramp, others nothing."""
-    return stage.ramp if isinstance(stage, TrainStage) else stage if isinstance(stage, PruneWords) else None
+def prune_words(stage: Verb) -> Pruning | None:
+    """What a stage prunes: prune and reconstruct as a whole, a train stage by its ramp, others nothing."""
+    return stage.ramp if isinstance(stage, TrainStage) else stage if isinstance(stage, Pruning) else None
 
 
 def step_count(stage: TrainStage, images: int) -> int:

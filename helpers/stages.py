@@ -8,16 +8,20 @@ from typing import Any
 
 from .checkpoints import read_tensors, write_tensors
 from .compaction import compact, largest_difference
-from .config import CompactStage, PruneStage, RefitStage, RewindStage, TrainStage, Verb
+from .config import CompactStage, PruneStage, ReconstructStage, RefitStage, RewindStage, TrainStage, Verb
 from .distill_dojo import DistillDojo
 from .masked_body_builder import MaskedBodyBuilder
 from .pruning import prune
+from .reconstruction import reconstruct
 from .refit import refit
 from .seeds import generator, seed_for
 from .state import State, begin, learned
 from .train_dojo import TrainDojo, actual_precision
 
-PERSISTENT = ("train", "refit")
+FITTED = ("refit", "reconstruct")
+"""Stages that fit toward the network as the last training left it, and leave that as it is."""
+
+PERSISTENT = ("train", *FITTED)
 """Stages whose weights are kept on disk; the others are cheap to compute again."""
 
 SAME_LOGITS = 0.01
@@ -100,6 +104,16 @@ def run_refit(state: State, stage: RefitStage) -> None:
     state.network.check_masks()
 
 
+def run_reconstruct(state: State, stage: ReconstructStage) -> None:
+    """Survivors chosen anew and fitted toward the reference."""
+    draws, images = generator(state.seed, "masks", state.pruned), state.dataset.train.images
+    flops, notes = reconstruct(state.network, stage, state.reference, images, draws)
+    state.train_flops += flops
+    state.notes += notes
+    state.pruned += 1
+    state.network.check_masks()
+
+
 def run_rewind(state: State, stage: RewindStage) -> None:
     """Other weights under the same masks."""
     state.resume_at = None
@@ -145,6 +159,7 @@ VERBS: dict[str, Callable[[State, Any], None]] = {
     "train": run_train,
     "prune": run_prune,
     "refit": run_refit,
+    "reconstruct": run_reconstruct,
     "rewind": run_rewind,
     "compact": run_compact,
 }

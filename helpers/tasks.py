@@ -21,7 +21,7 @@ from .measures import measure
 from .numerics import best_device, numerics, with_threads
 from .provenance import provenance_of
 from .sentence import canonical
-from .stages import PERSISTENT, act
+from .stages import FITTED, PERSISTENT, act
 from .state import Lessons, State, begin
 
 Say = Callable[[str], None]
@@ -119,8 +119,8 @@ def restore(task: Task, until: int, say: Say, device: str, report: Report | None
     state, start = begin(task.net, dataset, task.seed), 0
     for index in range(until - 1, -1, -1):
         found = _kept_state(task, index, dataset, say) if task.stages[index].type in PERSISTENT else None
-        if found is not None and task.stages[index].type == "refit":
-            found = _refitted(task, index, found, dataset, say)
+        if found is not None and task.stages[index].type in FITTED:
+            found = _fitted(task, index, found, dataset, say)
         if found is not None:
             state, start = found, index + 1
             break
@@ -191,8 +191,8 @@ def _kept_state(task: Task, index: int, dataset: Dataset, say: Say) -> State | N
         return None
 
 
-def _refitted(task: Task, index: int, found: State, dataset: Dataset, say: Say) -> State | None:
-    """The state after a refit, as the cache has it, with what came before: None where that is missing."""
+def _fitted(task: Task, index: int, found: State, dataset: Dataset, say: Say) -> State | None:
+    """The state after a fit, as the cache has it, with what came before: None where that is missing."""
     trained = [place for place in range(index) if task.stages[place].type == "train"]
     start = trained[-1] + 1 if trained else 0
     before = _kept_state(task, trained[-1], dataset, say) if trained else begin(task.net, dataset, task.seed)

@@ -33,6 +33,7 @@ NORMED = {"net": {"layers": [FLATTEN, HIDDEN, NORM, LOGITS]}}
 NORMED_CNN = {"net": {"layers": [CONV, NORM, FLATTEN, LOGITS]}}
 POOLED = {"net": {"layers": [CONV, {"type": "adaptive_avgpool"}, NORM, FLATTEN, LOGITS]}}
 REFIT, COMPACT = {"type": "refit", "samples": 3000}, {"type": "compact"}
+ANEW = {"type": "reconstruct", "kind": "weight", "sparsity": 0.5}
 
 
 def to(point: Any) -> dict[str, Any]:
@@ -138,7 +139,32 @@ MISTAKES = [
     ([PRUNE, ramp(sparsity=0.9, layers={"linear_1": {"sparsity": 0.1}})], {},
      "stages[1].ramp.layers.linear_1.sparsity", "expected at least 0.5"),
     ([repeat(ramp()), repeat(ramp())], {}, "stages[1].stages[0].ramp.sparsity", "at least 0.5"),
+    # reconstruct
+    ([TRAIN, UNIT, COMPACT, ANEW], {}, "stages[3].type", "put reconstruct before compact"),
+    ([TRAIN, repeat(ANEW, COMPACT)], {}, "stages[1].stages[0].type", "put reconstruct before"),
+    ([TRAIN, ANEW | {"samples": 3001}], {}, "stages[1].samples", "at most the 3000 training images, found"),
+    ([TRAIN, ANEW | {"samples": 1}], {}, "stages[1].samples", "found 1"),
+    ([{k: v for k, v in ANEW.items() if k != "sparsity"}], {}, "stages[0].sparsity", "is missing"),
+    ([{k: v for k, v in ANEW.items() if k != "kind"}], {}, "stages[0].kind", "is missing"),
+    ([ANEW | {"sparsity": 99}], {}, "stages[0].sparsity", "a share is meant, not percent"),
+    ([ANEW | {"rate": 0.5}], {}, "stages[0].rate", "unknown key"),
+    ([ANEW | {"criterion": "obd"}], {}, "stages[0].criterion", "unknown key"),
+    ([ANEW | {"kind": "filter"}], {}, "stages[0].kind", "'filter' needs a conv2d layer"),
+    ([ANEW | {"method": "pursiut"}], {}, "stages[0].method", "did you mean 'pursuit'?"),
+    ([ANEW | {"weigh": "taylor"}], {}, "stages[0].weigh", "expected one of 'none', 'outgoing', "),
+    ([ANEW | {"fit": "rectify"}], {}, "stages[0].fit", "did you mean 'rectified'?"),
+    ([ANEW | {"rounds": 0}], {}, "stages[0].rounds", "found 0"),
+    ([ANEW | {"ridge": -1}], {}, "stages[0].ridge", "found -1"),
+    ([ANEW | {"fit": "linear", "rounds": 2}], {}, "stages[0]", "the fit 'linear' has no 'rounds'"),
+    ([ANEW | {"method": "random", "weigh": "none"}], {}, "stages[0]", "'random' weighs nothing"),
+    ([ANEW | {"fit": "rectified"}], activated("tanh"), "stages[0].fit", "no activation 'relu': use 'linear'"),
+    ([ANEW | {"layers": {"linaer_1": {}}}], {}, "stages[0].layers.linaer_1", "did you mean 'linear_1'?"),
+    ([ANEW | {"kind": "unit", "layers": "all"}], {}, "stages[0].layers", "no unit pruning of 'all'"),
+    ([PRUNE, ANEW | {"sparsity": 0.4}], {}, "stages[1].sparsity", "expected at least 0.5"),
+    ([ANEW, PRUNE | {"sparsity": 0.4}], {}, "stages[1].sparsity", "expected at least 0.5"),
+    ([ANEW | {"kind": "unit", "sparsity": 0.9}, ANEW], {}, "stages[1].sparsity", "an earlier stage pruned"),
     # words
+    ([TRAIN, REFIT | {"mode": "logits", "ridge": 0.1}], {}, "stages[1]", "'logits' knows no 'ridge'"),
     ([TRAIN, REFIT | {"mode": "ful"}], {}, "stages[1].mode", "unknown 'ful'; did you mean 'full'?"),
     ([TRAIN, REFIT | {"ridge": -1}], {}, "stages[1].ridge", "found -1"),
     ([TRAIN, COMPACT | {"to": "init"}], {}, "stages[1].to", "unknown key"),
@@ -209,6 +235,13 @@ def test_the_command_line_ends_with_code_2_and_one_line_a_mistake(
         ([PRUNE | {"sparsity": 0.9}, UNIT | {"criterion": "shuffle", "sparsity": 0.5}, PRUNE], {}),
         ([PRUNE | {"sparsity": None, "rate": 0.5}, PRUNE, PRUNE | {"sparsity": None, "rate": 0.1}], {}),
         ([UNIT | {"sparsity": 0.9}, COMPACT, PRUNE], {}),  # compaction may take more than was asked for
+        ([TRAIN, ANEW, COMPACT, TRAIN, PRUNE], {}),
+        ([TRAIN, ANEW | {"kind": "unit"}, ANEW | {"sparsity": 0.9}, REFIT | {"mode": "logits"}], {}),
+        ([ANEW | {"kind": "filter", "scope": "global"}], CNN),
+        ([ANEW | {"layers": "all", "rounds": 1, "weigh": "none", "method": "magnitude"}], {}),
+        ([ANEW], activated("tanh")),  # linear there, which is told when it runs
+        ([ANEW, ANEW | {"method": "random"}, PRUNE | {"sparsity": None, "rate": 0.5}], {}),
+        ([TRAIN, ANEW], {"data": {"dataset": "mnist", "train_size": 100}}),
         ([TRAIN, PRUNE | {"criterion": "wanda"}], {"data": {"dataset": "mnist", "train_size": 100}}),
     ],
 )
@@ -229,6 +262,21 @@ PINNED = {
     "7819ed8b6f6ff2e9": (
         [TRAIN, REFIT | {"mode": "bias", "ridge": 1}],
         '{"mode":"bias","ridge":1,"samples":3000,"type":"refit","version":1}',
+    ),
+    "92174b8ea17fb278": (
+        [TRAIN, {
+            "type": "reconstruct", "kind": "weight", "sparsity": 0.99, "method": "pursuit", "ridge": 1e-3,
+            "weigh": "sensitivity", "fit": "rectified", "rounds": 3, "layers": {},
+        }],
+        '{"kind":"weight","sparsity":0.99,"type":"reconstruct","version":1}',
+    ),
+    "26bff8eabfc65dc6": (
+        [TRAIN, ANEW | {
+            "kind": "unit", "method": "contribution", "weigh": "none", "fit": "linear", "samples": 3000,
+            "ridge": 1, "scope": "global",
+        }],
+        '{"fit":"linear","kind":"unit","method":"contribution","ridge":1,"samples":3000,"scope":"global",'
+        '"sparsity":0.5,"type":"reconstruct","version":1,"weigh":"none"}',
     ),
     "d31df8f2a36a03db": ([TRAIN, to("init")], '{"to":"init","type":"rewind","version":1}'),
     "4b7f6dcfcf171204": (
@@ -269,6 +317,15 @@ def test_the_hash_of_each_verb_is_pinned_and_is_the_digest_of_its_canonical_text
         (to(0), to("init")),
         (to(4), to(5)),
         (REFIT, REFIT | {"ridge": 0.1}),
+        (REFIT, REFIT | {"mode": "logits"}),
+        (ANEW, ANEW | {"method": "magnitude"}),
+        (ANEW, ANEW | {"weigh": "outgoing"}),
+        (ANEW, ANEW | {"fit": "linear"}),
+        (ANEW, ANEW | {"rounds": 4}),
+        (ANEW, ANEW | {"samples": 100}),
+        (ANEW, ANEW | {"ridge": 0.1}),
+        (ANEW, ANEW | {"scope": "global"}),
+        (ANEW, PRUNE),
         (REFIT, REFIT | {"samples": 2999}),
         (TRAIN, ramp()),
         (ramp(), ramp(every=11)),

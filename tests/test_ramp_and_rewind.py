@@ -57,6 +57,9 @@ MORE = PRUNE | {"sparsity": 0.8}
 UNITS = {"type": "prune", "kind": "unit", "sparsity": 0.25}
 SHUFFLE = {"type": "prune", "kind": "weight", "criterion": "shuffle"}
 REFIT = {"type": "refit", "samples": 200}
+ANEW = {"type": "reconstruct", "kind": "weight", "sparsity": 0.6, "samples": 200}
+ANEW_UNITS = ANEW | {"kind": "unit", "sparsity": 0.25, "scope": "global"}
+RANDOM_ANEW = ANEW | {"method": "random"}
 BIAS, RESCALE = REFIT | {"mode": "bias"}, REFIT | {"mode": "rescale"}
 COMPACT = {"type": "compact"}
 RAMP = {"kind": "weight", "sparsity": 0.9, "every": 5}
@@ -471,6 +474,13 @@ SENTENCES = {
     "rewind twice, refit, shuffle": [TRAIN, PRUNE, to("init"), REFIT, to("fresh"), REFIT, SHUFFLE],
     "rewind, train, refit, shuffle": [TRAIN, PRUNE, to("fresh"), REFIT, TRAIN, MORE, REFIT, SHUFFLE],
     "rewind without training": [PRUNE, to("fresh"), REFIT, SHUFFLE],
+    "refit on logits": [TRAIN, PRUNE, REFIT | {"mode": "logits"}, MORE, REFIT],
+    "reconstruct": [TRAIN, ANEW, MORE, REFIT],
+    "reconstruct twice": [TRAIN, ANEW_UNITS, RANDOM_ANEW, ANEW | {"sparsity": 0.9}, SHUFFLE],
+    "reconstruct without training": [RANDOM_ANEW, TRAIN, ANEW_UNITS, REFIT],
+    "reconstruct in steps": [TRAIN, {"type": "repeat", "times": 2, "stages": [ANEW]}, TRAIN],
+    "rewind, reconstruct, shuffle": [TRAIN, PRUNE, to("init"), ANEW, SHUFFLE],
+    "reconstruct, rewind, reconstruct": [TRAIN, ANEW, to(7), ANEW | {"sparsity": 0.7}, TRAIN],
     "compact, fresh, refit, shuffle": [
         TRAIN, UNITS, COMPACT, TRAIN, PRUNE, to("fresh"), REFIT, SHUFFLE,
     ],

@@ -15,8 +15,9 @@ from helpers.config import Stage
 from helpers.config_parts import NetConfig
 from helpers.data import Dataset
 from helpers.errors import UserError
+from helpers.least_squares import Moments, solve
 from helpers.masked_body_builder import LayerMask, MaskedBodyBuilder
-from helpers.refit import Moments, refit, solve
+from helpers.refit import refit
 from helpers.stages import act
 from helpers.state import State, begin
 from helpers.train_dojo import evaluate

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT, TRAIN, results_of
 
-from helpers.columns import COLUMNS, SETTINGS
+from helpers.columns import ADDED, COLUMNS, SETTINGS
 from helpers.describing import describe
 from helpers.expansion import load_config
 from helpers.experiment import run_experiment
@@ -72,6 +72,42 @@ def test_each_row_has_the_settings_of_the_stages_up_to_it(frame):
     first, last = (json.loads(rows["optimizer"].iloc[place]) for place in (0, -1))
     assert first == {"type": "sgd", "momentum": 0.9, "nesterov": False, "weight_decay": 0}
     assert last == {"type": "adam", "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0}
+
+
+def test_a_row_says_how_what_stays_was_chosen_last_and_nothing_of_the_time_before(frame):
+    anew = {"type": "reconstruct", "kind": "weight", "sparsity": 0.5}
+    rows = frame(
+        stages=[
+            PRUNE | {"criterion": "taylor"},
+            anew | {"sparsity": 0.75, "weigh": "outgoing", "samples": 300},
+            {"type": "refit", "mode": "logits"},
+            anew | {"kind": "unit", "method": "random", "fit": "linear", "scope": "global", "ridge": 0.1},
+            PRUNE | {"sparsity": 0.9},
+        ]
+    )
+    assert list(rows["criterion"].fillna("")) == ["taylor", "", "", "", "magnitude"]
+    assert list(rows["method"].fillna("")) == ["", "pursuit", "pursuit", "random", ""]
+    assert list(rows["weigh"].fillna("")) == ["", "outgoing", "outgoing", "", ""]
+    assert list(rows["fit"].fillna("")) == ["", "rectified", "rectified", "linear", ""]
+    assert rows["rounds"].tolist() == pytest.approx([np.nan, 3, 3, np.nan, np.nan], nan_ok=True)
+    assert list(rows["scope"]) == ["layer", "layer", "layer", "global", "layer"]
+    assert rows["target"].tolist() == pytest.approx([0.5, 0.75, 0.75, 0.5, 0.9])
+    assert rows["unit_target"].tolist() == pytest.approx([np.nan] * 3 + [0.5] * 2, nan_ok=True)
+    assert rows["reconstruct_samples"].tolist() == pytest.approx(
+        [np.nan, 300, 300, 1000, np.nan], nan_ok=True
+    )
+    assert rows["reconstruct_ridge"].tolist() == pytest.approx([np.nan, 1e-3, 1e-3, 0.1, np.nan], nan_ok=True)
+    assert rows["prune_samples"].tolist() == pytest.approx([1000] + [np.nan] * 4, nan_ok=True)
+    assert list(rows["mode"].fillna("")) == ["", "", "logits", "logits", "logits"]
+    assert rows["refit_ridge"].isna().all()
+
+
+def test_a_log_keeps_no_column_that_is_younger_than_it_and_empty(tiny, write_config):
+    for stages, is_kept in (([PRUNE], False), ([PRUNE | {"type": "reconstruct"}], True)):
+        kept = describe(load_config(write_config(tiny(stages=stages, sweep={}))))["settings"]
+        assert set(ADDED) <= set(kept["columns"]) if is_kept else not set(ADDED) & set(kept["columns"])
+        assert set(SETTINGS) - set(ADDED) <= set(kept["columns"])
+        assert {len(row) for row in kept["rows"]} == {len(kept["columns"])}
 
 
 def test_what_a_config_leaves_out_stands_in_full_and_what_does_not_apply_is_empty(frame):
