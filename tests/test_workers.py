@@ -115,8 +115,13 @@ def test_an_interrupt_ends_the_workers_and_the_next_call_starts_others(
 
     run_experiment(long, out=tmp_path, workers=1, overrides=["train.epochs=1"])
     threading.Timer(3, interrupt).start()
-    with pytest.raises(KeyboardInterrupt):
-        run_experiment(long, out=tmp_path, workers=1, overrides=["train.epochs=4000"])
+    # A shell that starts the tests in the background has them ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_experiment(long, out=tmp_path, workers=1, overrides=["train.epochs=4000"])
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert seen
     assert workers._own is None
     family = [child for child in psutil.Process().children(recursive=True) if child.pid in seen]
