@@ -1,6 +1,6 @@
 """Experiment: expand a config into runs, skip what exists, run the rest, collect.
 
-python -m helpers.experiment configs/mlp_oneshot.json --profile quick
+python -m helpers.experiment configs/NAME.json --profile quick
 """
 
 import argparse
@@ -187,7 +187,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         "python -m helpers.experiment", description="Run an experiment, or load it."
     )
-    parser.add_argument("config", nargs="?", help="a file such as configs/mlp_oneshot.json")
+    parser.add_argument("config", nargs="?", help="a file such as configs/NAME.json")
     parser.add_argument(
         "--profile", help="a profile of the config, such as quick; default: the config as it stands"
     )
@@ -211,7 +211,7 @@ def main(arguments: list[str] | None = None) -> int:
     overrides = [text for group in options.set for text in group]
     config = options.config or _config_among(overrides)
     if config is None:
-        parser.error("expected a config file, such as configs/mlp_oneshot.json")
+        parser.error("expected a config file, such as configs/NAME.json")
     try:
         found = run_experiment(
             config, options.profile, overrides, options.out, options.workers,

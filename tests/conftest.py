@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import json
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -89,6 +90,30 @@ class FakeLog:
         return self.results.copy()
 
 
+def linear(units: int = 10, **more: Any) -> dict[str, Any]:
+    """A linear layer of a config."""
+    return {"type": "linear", "units": units, **more}
+
+
+def conv(filters: int, kernel: int, **more: Any) -> dict[str, Any]:
+    """A convolution of a config."""
+    return {"type": "conv2d", "filters": filters, "kernel": kernel, **more}
+
+
+def without_defaults(network: torch.nn.Module, seed: int) -> None:
+    """Draws every bias and every statistic of a batch norm, in place: none has its default."""
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
+                module.bias.normal_(generator=draw)
+            if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+                for part in (module.weight, module.running_var):
+                    part.uniform_(0.5, 2, generator=draw)
+                for part in (module.bias, module.running_mean):
+                    part.normal_(generator=draw)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     """As in a worker: what is computed here compares bit by bit with what is computed there."""
@@ -136,7 +161,9 @@ def command_line() -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
         call = [sys.executable, "-m", "helpers.experiment", *map(str, words)]
-        return subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=300)
+        # Read as the terminal would that the test imagines.
+        encoding = os.environ.get("PYTHONIOENCODING")
+        return subprocess.run(call, cwd=ROOT, capture_output=True, text=True, encoding=encoding, timeout=300)
 
     return run
 

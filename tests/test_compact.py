@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import conv, linear, without_defaults
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -25,14 +26,6 @@ torch.set_num_threads(1)
 
 FLATTEN, BATCH_NORM, DROPOUT = {"type": "flatten"}, {"type": "batch_norm"}, {"type": "dropout"}
 ALL = slice(None)
-
-
-def linear(units: int = 10, **more: Any) -> dict:
-    return {"type": "linear", "units": units, **more}
-
-
-def conv(filters: int, kernel: int, **more: Any) -> dict:
-    return {"type": "conv2d", "filters": filters, "kernel": kernel, **more}
 
 
 def grid(size: int) -> dict:
@@ -107,16 +100,8 @@ def nets(draw: st.DrawFn, with_padding: bool = True, with_select: bool = True) -
 
 def built(net: dict, dataset: str = "mnist", seed: int = 0) -> MaskedBodyBuilder:
     """In evaluation mode, with no bias and no statistic of a batch norm at its default."""
-    network, draw = MaskedBodyBuilder(net, dataset, seed).eval(), torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for module in network.modules():
-            if isinstance(module, nn.Linear | nn.Conv2d):
-                module.bias.normal_(generator=draw)
-            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-                for part in (module.weight, module.running_var):
-                    part.uniform_(0.5, 2, generator=draw)
-                for part in (module.bias, module.running_mean):
-                    part.normal_(generator=draw)
+    network = MaskedBodyBuilder(net, dataset, seed).eval()
+    without_defaults(network, seed)
     return network
 
 

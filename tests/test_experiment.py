@@ -479,7 +479,7 @@ def test_set_may_stand_before_the_config(finished: Finished, command_line: Calla
     assert "3 runs, 3 loaded" in said.stdout, said.stderr
     said = command_line("--set", "seeds=1")
     assert (said.returncode, said.stdout) == (2, "")
-    assert "expected a config file, such as configs/mlp_oneshot.json" in said.stderr
+    assert "expected a config file, such as configs/NAME.json" in said.stderr
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii"])

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import conv, linear, without_defaults
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
@@ -26,14 +27,6 @@ from helpers.train_dojo import evaluate
 POOL, FLATTEN, NORM = {"type": "adaptive_avgpool", "size": 4}, {"type": "flatten"}, {"type": "batch_norm"}
 
 
-def linear(units: int = 10, **more: Any) -> dict:
-    return {"type": "linear", "units": units, **more}
-
-
-def conv(filters: int, kernel: int, **more: Any) -> dict:
-    return {"type": "conv2d", "filters": filters, "kernel": kernel, **more}
-
-
 LOGITS = [POOL, FLATTEN, linear()]
 MLP = [POOL, FLATTEN, linear(9), linear(8), linear()]
 NORMED = [POOL, FLATTEN, linear(9), NORM, linear(8), NORM, linear()]
@@ -46,17 +39,11 @@ IMAGES = 7 * torch.randn(620, 1, 28, 28, generator=torch.Generator().manual_seed
 def dense_network(layers: list[dict], activation: str = "relu", seed: int = 0) -> MaskedBodyBuilder:
     """A float64 network in which no bias and no statistic of a batch norm has its default."""
     network = MaskedBodyBuilder({"layers": layers, "activation": activation}, seed=seed).double().eval()
-    draw = torch.Generator().manual_seed(seed)
+    without_defaults(network, seed)
     with torch.no_grad():
         for module in network.modules():
-            if isinstance(module, nn.Linear | nn.Conv2d):
-                module.bias.normal_(generator=draw)
             if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-                for part in (module.weight, module.running_var):
-                    part.uniform_(0.5, 2, generator=draw)
                 module.weight[1::3] *= -1
-                for part in (module.bias, module.running_mean):
-                    part.normal_(generator=draw)
     return network
 
 

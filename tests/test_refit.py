@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import conv, linear
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
@@ -27,14 +28,6 @@ torch.set_num_threads(1)
 MODES = ["bias", "rescale", "full"]
 POOL, FLATTEN = {"type": "adaptive_avgpool", "size": 4}, {"type": "flatten"}
 BATCH_NORM, DROPOUT = {"type": "batch_norm"}, {"type": "dropout"}
-
-
-def linear(units: int = 10, **more: Any) -> dict:
-    return {"type": "linear", "units": units, **more}
-
-
-def conv(filters: int, kernel: int, **more: Any) -> dict:
-    return {"type": "conv2d", "filters": filters, "kernel": kernel, **more}
 
 
 LOGITS = [POOL, FLATTEN, linear()]

@@ -15,7 +15,7 @@ from ..errors import UserError
 from ..utils import Results
 from .selection import check_numbers, known
 
-SHARES = {"weight": "sparsity", "unit": "unit_sparsity", "filter": "filter_sparsity"}
+SHARE_OF_KIND = {"weight": "sparsity", "unit": "unit_sparsity", "filter": "filter_sparsity"}
 """The column with the realised share that a kind of pruning prunes."""
 
 
@@ -55,7 +55,9 @@ def pruned(log: Results) -> pd.DataFrame:
     if rows.loc[rows["type"].eq("prune"), "kind"].isna().any():
         text = "expected a log that knows the settings of its rows, found one from before they were kept"
         raise UserError(f"{log.experiment}: {text}; run its experiment, which adds them and computes nothing")
-    rows["share"] = sum(rows[column].where(rows["kind"].eq(kind), 0) for kind, column in SHARES.items())
+    rows["share"] = sum(
+        rows[column].where(rows["kind"].eq(kind), 0) for kind, column in SHARE_OF_KIND.items()
+    )
     rows["target"] = rows["target"].fillna(rows["share"])
     return rows
 
