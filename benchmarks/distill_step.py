@@ -15,15 +15,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from helpers.config import TrainStage
-from helpers.config_file import read_json
-from helpers.config_parts import DataConfig, NetConfig
-from helpers.data import Dataset, load_dataset
-from helpers.distill_dojo import DistillDojo, TrainedNetwork, split_logits
-from helpers.engine import usable_cores
+from helpers.config.file import read_json
+from helpers.foundations.data import Dataset, load_dataset
+from helpers.foundations.datasets import DataConfig
+from helpers.foundations.layers import NetConfig
+from helpers.foundations.stage_settings import TrainStage
 from helpers.masked_body_builder import MaskedBodyBuilder
-from helpers.provenance import machine, versions
-from helpers.train_dojo import TrainDojo
+from helpers.methods.distillation import TrainedNetwork, split_logits
+from helpers.running.engine import usable_cores
+from helpers.running.provenance import machine, versions
+from helpers.train_dojo import DistillDojo, TrainDojo
 
 FOLDER = Path(__file__).parent
 CONFIGS = FOLDER.parent / "configs"

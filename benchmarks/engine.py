@@ -17,11 +17,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from helpers.expansion import load_config
+from helpers.config.expansion import load_config
 from helpers.experiment import run_experiment
 from helpers.logger import Log
-from helpers.planning import make_plan
-from helpers.tasks import perform
+from helpers.running.planning import make_plan
+from helpers.running.tasks import perform
 
 FOLDER = Path(__file__).parent
 

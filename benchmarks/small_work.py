@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.engine import FOLDER, config
 from helpers.experiment import run_experiment
-from helpers.provenance import machine, versions
+from helpers.running.provenance import machine, versions
 
 
 def from_nothing(path: Path, out: Path, workers: int | None) -> float:

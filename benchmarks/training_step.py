@@ -20,13 +20,14 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from helpers.config import TrainStage
-from helpers.config_file import read_json
-from helpers.config_parts import DataConfig
-from helpers.data import DATA_ROOT, Dataset, load_dataset
-from helpers.engine import usable_cores
+from helpers.config.file import read_json
+from helpers.foundations.data import Dataset, load_dataset
+from helpers.foundations.data_files import DATA_ROOT
+from helpers.foundations.datasets import DataConfig
+from helpers.foundations.stage_settings import TrainStage
 from helpers.masked_body_builder import MaskedBodyBuilder
-from helpers.provenance import machine, versions
+from helpers.running.engine import usable_cores
+from helpers.running.provenance import machine, versions
 from helpers.train_dojo import TrainDojo, make_optimizer
 
 FOLDER = Path(__file__).parent

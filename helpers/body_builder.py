@@ -6,9 +6,8 @@ import pandas as pd
 import torch
 from torch import nn
 
-from .config_parts import NetConfig
-from .errors import UserError
-from .shapes import WEIGHTED, LayerShape, ShapeError, layer_shapes, reader_of
+from .foundations.errors import UserError
+from .foundations.layers import WEIGHTED, LayerShape, NetConfig, ShapeError, layer_shapes, next_layer_of
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -130,7 +129,7 @@ class BodyBuilder(nn.Module):
 
         Raises ValueError for the logits, which nothing reads.
         """
-        reader, owners = reader_of(self.shapes, name)
+        reader, owners = next_layer_of(self.shapes, name)
         return reader, torch.tensor(owners, device=self.layers[name].weight.device)
 
     def activated(self, names: list[str]) -> dict[str, nn.Module]:

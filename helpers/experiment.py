@@ -1,33 +1,24 @@
-"""Experiment: expand a config into runs, skip what exists, run the rest, collect.
+"""Experiment: run an experiment's JSON file, or load what it has found; and the command line.
 
 python -m helpers.experiment configs/NAME.json --profile quick
+
+A mistake in a config is told before torch is loaded, which takes seconds.
 """
 
 import argparse
-import os
-import re
 import sys
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .collecting import check_owner, collect, is_good, log_path, source_of, standing_runs
-from .connecting import ADDRESS
-from .data_files import provide_files
-from .describing import describe
-from .engine import execute
-from .errors import UserError
-from .expansion import ExperimentConfig, load_config
-from .files import ROOT, check_folder, check_name, remove_drafts, user_path
-from .logger import Log, Record, read_log
-from .masked_body_builder import MaskedBodyBuilder
-from .numerics import best_device, numerics
-from .planning import make_plan
-from .provenance import unlike
-from .restoring import all_records, task_of
-from .tasks import forget, record_path, restore
-from .terminal import say
-from .utils import Results, tables
+from .config.expansion import load_config
+from .foundations.errors import UserError
+from .foundations.files import ROOT, user_path
+from .foundations.terminal import say
+
+if TYPE_CHECKING:
+    from .masked_body_builder import MaskedBodyBuilder
+    from .utils import Results
 
 
 def run_experiment(
@@ -39,7 +30,7 @@ def run_experiment(
     scheduler: str | None = None,
     threads_per_run: int = 1,
     force: bool = False,
-) -> Results:
+) -> "Results":
     """Run an experiment or load what it has already found; its tables, as the config is now.
 
     `overrides` are texts such as "train.epochs=2"; `out` is the folder that gets logs/, networks/
@@ -55,115 +46,20 @@ def run_experiment(
     config = user_path(config)
     out = user_path(out).absolute() if out is not None else ROOT  # workers may stand in another folder
     experiment = load_config(config, profile, overrides)
-    path = log_path(out, experiment.name, experiment.profile)
-    networks = out / "networks"
-    check_folder(path.parent)
-    check_folder(networks)
-    check_name(path.parent, path.name, config)
-    # With --force too: a damaged log is told now, not when everything has been computed.
-    known = read_log(path)
-    runs = describe(experiment)
-    standing = runs | source_of(config, out)
-    if overrides:
-        standing = standing_runs(config, profile, out) or standing
-    check_owner(path, known, standing, config, out)
-    if not force:
-        own = {key: record for key, record in known.records.items() if is_good(record)}
-        known.records |= _records_of_teachers(experiment, out) | own
-    plan = make_plan(experiment, Log() if force else known, networks, threads_per_run, not force)
-    if plan.tasks:
-        # Only now: a finished experiment can be looked at where nothing can be written.
-        for folder in (networks, path.parent):
-            check_folder(folder, to_write=True)
-            remove_drafts(folder)
-        if force:
-            forget(plan.tasks)
-        for name in {task.data.dataset for task in plan.tasks}:
-            # Here, so that missing or damaged files are told once, before any worker starts.
-            provide_files(name)
-        own = {key for run in experiment.runs for key in run.hashes} & plan.records.keys()
-        if notice := unlike((plan.records[key] for key in own), best_device()):
-            say(f"{experiment.name}: {notice}")
-    failed: dict[str, str] = {}
-    wrong_input: list[str] = []
-    said: set[str] = set()
-    trained = 0
-    try:
-        # Closed as soon as this block is left: workers do not go on after Ctrl-C or an error.
-        with closing(execute(plan.tasks, workers, scheduler or os.environ.get(ADDRESS))) as running:
-            for done in running:
-                for message in done.messages:
-                    if message not in said:  # what holds for the whole machine, every task says
-                        say(message)
-                    said.add(message)
-                if not all(record_path(networks, key).exists() for key in done.recorded):
-                    failed[done.key] = (
-                        f"{networks}: expected the records that a worker wrote, found none; every worker of "
-                        "--scheduler has to see the folder that --out names"
-                    )
-                trained += len(done.trained)
-                if done.error is not None:
-                    failed[done.key] = done.error
-                    wrong_input += [done.error] if done.is_input else []
-    finally:
-        # Also after Ctrl-C or an error: what is finished goes into the log.
-        log = collect(path, runs, standing, bool(overrides), plan, networks, failed)
-    if wrong_input:
-        raise UserError(*dict.fromkeys(wrong_input))
-    found = tables(log, path)
-    found.failed = failed
-    found.computed = sum(any(key in plan.missing for key in run.hashes) for run in experiment.runs)
-    found.loaded, found.trained = len(experiment.runs) - found.computed, trained
-    say(repr(found))
-    for key, error in failed.items():
-        say(f"failed: {key}: {_last_error(error)} (traceback: Results.failed[{key!r}])")
-    return found
+    from .running.orchestration import run
+
+    return run(experiment, config, out, overrides, workers, scheduler, threads_per_run, force)
 
 
-def _records_of_teachers(experiment: ExperimentConfig, out: Path) -> dict[str, Record]:
-    """What the logs of other experiments hold, if they teach in this one; a damaged log is told of."""
-    names, runs = set(), list(experiment.runs)
-    while runs:
-        teachers = runs.pop().teachers.values()
-        names |= {teacher.experiment for teacher in teachers} - {experiment.name}
-        runs += teachers
-    records: dict[str, Record] = {}
-    for name in sorted(names):
-        try:
-            records |= read_log(log_path(out, name, experiment.profile)).records
-        except UserError as error:
-            say("\n".join(error.lines))
-    return records
-
-
-def _last_error(text: str) -> str:
-    """The line of a traceback that names the exception, or the last line of a message."""
-    lines = text.strip().splitlines()
-    return next(
-        (line for line in reversed(lines) if re.match(r"[\w.]+(Error|Exception|Worker)\b", line)), lines[-1]
-    )
-
-
-def load_network(run: str, out: str | Path | None = None) -> MaskedBodyBuilder:
+def load_network(run: str, out: str | Path | None = None) -> "MaskedBodyBuilder":
     """The network that a run or a stage left behind, by its hash, ready to use and in evaluation mode.
 
     Computed again, from the latest weights that the cache holds, where it has to be.
     Raises UserError where no log knows the hash.
     """
-    out = user_path(out) if out is not None else ROOT
-    networks = out / "networks"
-    check_folder(networks)
-    records, damaged = all_records(out / "logs")
-    if run not in records:
-        raise UserError(
-            *damaged,
-            f"{run}: expected a run's hash that a log under {out / 'logs'} knows, found none; where its "
-            "experiment ran with --out, name that folder with out=",
-        )
-    task = task_of(records, run, networks)
-    with numerics(task.threads):
-        state = restore(task, len(task.stages), say, best_device())
-    return state.network.eval()
+    from .running.restoring import restored_network
+
+    return restored_network(run, user_path(out) if out is not None else ROOT)
 
 
 def _at_least_one(text: str) -> int:
@@ -227,7 +123,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if found.failed else 0
 
 
-def _summarise(found: Results) -> None:
+def _summarise(found: "Results") -> None:
     """A table of what was found, and a figure in figures/summary/; what fails is told and changes nothing."""
     try:
         # Only now: matplotlib takes a second, and a mistake is told before.

@@ -9,21 +9,18 @@ from typing import Any
 import h5py
 import numpy as np
 
-from .errors import UserError
-from .files import atomic, read_whole
+from .foundations.errors import UserError
+from .foundations.files import atomic, read_whole
 
 FAMILY = "prune-playground log "
+
+
 FORMAT = FAMILY + "1"
 """Stands in every log; another number means another format, another text a foreign file."""
 
+
 LAYOUT = ("v110", "v110")
 """The oldest HDF5 that every admitted h5py reads, whichever writes: a log outlives its writer's version."""
-
-CURVE_COLUMNS = (
-    "step", "epoch", "lr", "train_loss", "train_accuracy",
-    "val_loss", "val_accuracy", "test_loss", "test_accuracy", "wall_s",
-)  # fmt: skip
-"""A learning curve's columns; a row is a logged step. Losses are means over samples, in nats."""
 
 
 @dataclass

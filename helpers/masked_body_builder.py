@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .body_builder import BodyBuilder
-from .config_parts import NetConfig
+from .foundations.layers import NetConfig
 
 
 class LayerMask(NamedTuple):

@@ -4,40 +4,20 @@ Shares are of the network that the config describes: what compaction has removed
 The logits layer is left alone unless a stage names it.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from .config import PruneAmount, PruneWords, Pruning
-from .criteria import CRITERIA, NEEDS_DATA, Scene
-from .data import Split
-from .errors import UserError
+from .foundations.data import Split
+from .foundations.errors import UserError
+from .foundations.prune_settings import PruneSettings
 from .masked_body_builder import LayerMask, MaskedBodyBuilder
-from .prune_bounds import prune_amounts
-
-
-@dataclass(frozen=True)
-class Group:
-    """Layers that are ranked together, and how many of their weights, units or filters go."""
-
-    names: list[str]
-    start: int
-    """Pruned already, or removed."""
-    final: int
-    """Pruned in the end."""
-
-    def count(self, progress: float) -> int:
-        """How many are pruned at this share of the way, 0 to 1: 1 − (1 − progress)³ of those to come.
-
-        Zhu and Gupta 2017, equation 1.
-        """
-        return self.start + round((self.final - self.start) * (1 - (1 - progress) ** 3))
+from .methods.budgets import Group, full_count, of_kind, prune_groups
+from .methods.criteria import CRITERIA, NEEDS_DATA, ScoringContext
 
 
 def prune(
     network: MaskedBodyBuilder,
-    words: PruneWords,
+    settings: PruneSettings,
     generator: torch.Generator,
     reference: dict[str, Tensor] | None = None,
     images: Split | None = None,
@@ -48,31 +28,31 @@ def prune(
 
     Exactly round(sparsity × n) are pruned (Python's round): those that are pruned already first,
     then the lowest score, then the lowest index. `images` are what criteria in NEEDS_DATA read, the
-    first `words.samples` of them. `groups` (default: those of now) say where a ramp began. Criterion
+    first `settings.samples` of them. `groups` (default: those of now) say where a ramp began. Criterion
     `shuffle` then moves each layer's mask to random places; what it revives takes its value from
     `reference`, a state_dict (default: 0).
 
     Raises UserError where more is pruned already than the stage asks for, or a score is not a number.
     """
-    groups = groups if groups is not None else prune_groups(network, words)
+    groups = groups if groups is not None else prune_groups(network, settings)
     names = [name for group in groups for name in group.names]
     masks, before = network.masks(), network.masks()
-    scores, warnings = _scores(network, words, names, generator, images), []
+    scores, warnings = _scores(network, settings, names, generator, images), []
     for group in groups:
-        kept = [_of_kind(masks[name], words.kind).flatten() for name in group.names]
+        kept = [of_kind(masks[name], settings.kind).flatten() for name in group.names]
         flat = torch.cat([scores[name].flatten() for name in group.names])
-        gone = _full_count(network, words.kind, group.names) - len(flat)
+        gone = full_count(network, settings.kind, group.names) - len(flat)
         keep = _rank(flat, torch.cat(kept), group.count(progress) - gone, ", ".join(group.names))
         for name, new, old in zip(group.names, keep.split([len(k) for k in kept]), kept, strict=True):
             if old.any() and not new.any():
-                noun = f"{words.kind}s" if len(old) > 1 else words.kind
+                noun = f"{settings.kind}s" if len(old) > 1 else settings.kind
                 warnings.append(
                     f"prune: {name} loses the last of its {len(old)} {noun}: nothing passes it any more"
                 )
-            if words.criterion == "shuffle":
-                new = _shuffled(new, masks[name], words.kind, generator)
-            masks[name] = _with(masks[name], words.kind, new)
-    if words.criterion == "shuffle" and reference is not None:
+            if settings.criterion == "shuffle":
+                new = _shuffled(new, masks[name], settings.kind, generator)
+            masks[name] = _with(masks[name], settings.kind, new)
+    if settings.criterion == "shuffle" and reference is not None:
         _revive(network, before, reference)
     network.set_masks(masks)
     return warnings
@@ -89,51 +69,20 @@ def _revive(network: MaskedBodyBuilder, before: dict[str, LayerMask], reference:
 
 def _scores(
     network: MaskedBodyBuilder,
-    words: PruneWords,
+    settings: PruneSettings,
     names: list[str],
     generator: torch.Generator,
     images: Split | None,
 ) -> dict[str, Tensor]:
     """The criterion's scores; the network is in evaluation mode meanwhile, as later readers will be."""
     data = {}
-    if words.criterion in NEEDS_DATA:
-        data = {"images": images.images[: words.samples], "labels": images.labels[: words.samples]}
+    if settings.criterion in NEEDS_DATA:
+        data = {"images": images.images[: settings.samples], "labels": images.labels[: settings.samples]}
     was_training = network.training
     network.eval()
-    scores = CRITERIA[words.criterion](Scene(network, names, words.kind, generator, **data))
+    scores = CRITERIA[settings.criterion](ScoringContext(network, names, settings.kind, generator, **data))
     network.train(was_training)
     return scores
-
-
-def prune_groups(network: MaskedBodyBuilder, words: Pruning) -> list[Group]:
-    """Layers that are ranked together, and how many go. Raises UserError where too many are gone."""
-    return [
-        _group(network, words, list(names), amount) for names, amount, _ in prune_amounts(network.net, words)
-    ]
-
-
-def _group(network: MaskedBodyBuilder, words: Pruning, names: list[str], amount: PruneAmount) -> Group:
-    """What is pruned of these layers now, and in the end."""
-    kind, stage = words.kind, "prune" if isinstance(words, PruneWords) else "reconstruct"
-    total = _full_count(network, kind, names)
-    kept = sum(int(_of_kind(network.masks_of(name), kind).sum()) for name in names)
-    already = total - kept
-    if amount.sparsity is not None:
-        count = round(amount.sparsity * total)
-    else:
-        count = already + round((amount.rate or 0.0) * kept)
-    if count < already and not network.is_compacted:
-        raise UserError(
-            f"{stage}: {', '.join(names)}: {already} of {total} are pruned already, more than the {count} "
-            f"asked for; ask for a sparsity of at least {already / total:g}"
-        )
-    # Compaction takes what is dead as well, and that may be more.
-    return Group(names, already, max(count, already))
-
-
-def _full_count(network: MaskedBodyBuilder, kind: str, names: list[str]) -> int:
-    """How many weights, units or filters these layers have in the network that the config describes."""
-    return sum(getattr(network.full[name], "weights" if kind == "weight" else "units") for name in names)
 
 
 def _rank(scores: Tensor, kept: Tensor, count: int, where: str) -> Tensor:
@@ -158,11 +107,6 @@ def _shuffled(keep: Tensor, mask: LayerMask, kind: str, generator: torch.Generat
     shuffled = keep.clone()
     shuffled[places] = keep[places[torch.randperm(len(places), generator=generator).to(keep.device)]]
     return shuffled
-
-
-def _of_kind(mask: LayerMask, kind: str) -> Tensor:
-    """The mask that this kind of pruning changes."""
-    return mask.weight if kind == "weight" else mask.unit
 
 
 def _with(mask: LayerMask, kind: str, keep: Tensor) -> LayerMask:

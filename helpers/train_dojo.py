@@ -2,37 +2,24 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .config import TrainStage
-from .config_parts import Optimizer, Schedule
-from .data import Dataset, Split, shift_images
-from .logger import CURVE_COLUMNS
+from .foundations.columns import CURVE_COLUMNS
+from .foundations.data import Dataset, shift_images
+from .foundations.optimizers import Optimizer, Schedule
+from .foundations.seeds import generator, seed_for
+from .foundations.stage_settings import TrainStage, ramp_events, step_count
 from .masked_body_builder import MaskedBodyBuilder
-from .pruning import prune, prune_groups
-from .seeds import generator, seed_for
-from .sentence import ramp_events, step_count
-
-EVALUATION_BATCH = 1000
-"""Images at a time where nothing is learned; measured: larger batches fall out of the cache."""
-
-
-class Evaluation(NamedTuple):
-    """How a network does on one split."""
-
-    loss: float
-    """Mean cross-entropy over the samples, nats; NaN without samples."""
-    accuracy: float
-    """Share of samples whose largest logit is the label; NaN without samples."""
-    errors: int
-    predictions: Tensor
-    """[n], int64, on the CPU."""
+from .methods.budgets import prune_groups
+from .methods.distillation import TrainedNetwork, soft_loss, split_logits
+from .methods.evaluation import autocast, evaluate
+from .pruning import prune
 
 
 @dataclass
@@ -54,54 +41,22 @@ class Progress:
     """Whether the loss became NaN or infinite."""
 
 
-@torch.inference_mode()
-def evaluate(network: nn.Module, split: Split, precision: str = "float32") -> Evaluation:
-    """Loss, accuracy and predictions over a split, in evaluation mode; the mode is put back."""
-    if not len(split):
-        return Evaluation(math.nan, math.nan, 0, torch.empty(0, dtype=torch.int64))
-    was_training = network.training
-    network.eval()
-    loss, predictions = torch.zeros((), dtype=torch.float64, device=split.labels.device), []
-    for images, labels in zip(
-        split.images.split(EVALUATION_BATCH), split.labels.split(EVALUATION_BATCH), strict=True
-    ):
-        with autocast(images.device, precision):
-            logits = network(images)
-        loss += F.cross_entropy(logits.float(), labels, reduction="sum").double()
-        predictions.append(logits.argmax(1))
-    network.train(was_training)
-    found = torch.cat(predictions)
-    errors = int((found != split.labels).sum())
-    return Evaluation(loss.item() / len(split), 1 - errors / len(split), errors, found.cpu())
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """bfloat16 products where the config asks for them and the device has them; the weights stay float32."""
-    enabled = actual_precision(device, precision) == "bfloat16"
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
-
-
-def actual_precision(device: torch.device, precision: str) -> str:
-    """What a config's `precision` is on this device: float32 where bfloat16 would only be emulated."""
-    return precision if precision == "float32" or _is_fast_at_bfloat16(device.type) else "float32"
-
-
-def _is_fast_at_bfloat16(device_type: str) -> bool:
-    """Whether bfloat16 products are worth it; measured: without AVX-512 they take ten times as long."""
-    if device_type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.backends.cpu.get_cpu_capability() in ("AVX512", "SVE256")
-
-
-def make_optimizer(network: nn.Module, words: Optimizer) -> torch.optim.Optimizer:
+def make_optimizer(network: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
     """The optimizer that a config describes, fused: one pass over all weights."""
-    if words.type == "sgd":
+    if settings.type == "sgd":
         return torch.optim.SGD(
-            network.parameters(), words.lr, words.momentum, nesterov=words.nesterov,
-            weight_decay=words.weight_decay, fused=True,
+            network.parameters(), settings.lr, settings.momentum, nesterov=settings.nesterov,
+            weight_decay=settings.weight_decay, fused=True,
         )  # fmt: skip
-    make = torch.optim.AdamW if words.type == "adamw" else torch.optim.Adam
-    return make(network.parameters(), words.lr, tuple(words.betas), words.eps, words.weight_decay, fused=True)
+    make = torch.optim.AdamW if settings.type == "adamw" else torch.optim.Adam
+    return make(
+        network.parameters(),
+        settings.lr,
+        tuple(settings.betas),
+        settings.eps,
+        settings.weight_decay,
+        fused=True,
+    )
 
 
 def learning_rate_factor(schedule: Schedule, step: int, steps: int) -> float:
@@ -307,3 +262,37 @@ class TrainDojo:
             progress.curves[column].append(value)
         # The last step's damage shows in no training loss.
         progress.diverged = not (math.isfinite(loss) and math.isfinite(test.loss))
+
+
+class DistillDojo(TrainDojo):
+    """A train stage with teachers: (1 − α)·cross-entropy + α·soft loss (Hinton et al. 2015).
+
+    What the teachers say is computed once and kept by the samples' places in the training split;
+    under augmentation they look at the very view that the student sees.
+    """
+
+    def __init__(
+        self, *arguments: Any, teachers: Sequence[TrainedNetwork], cached: Tensor | None = None, **more: Any
+    ):
+        """As TrainDojo; `cached` [teachers, n, classes] are the teachers' logits where they are known."""
+        super().__init__(*arguments, **more)
+        self.teachers, self.cached = teachers, cached
+        if cached is None and not self.stage.shift:
+            self.cached = split_logits(teachers, self.dataset.train, self.dataset)
+
+    def loss(self, logits: Tensor, labels: Tensor, batch: Tensor, images: Tensor) -> Tensor:
+        """As TrainDojo's, of cross-entropy and soft loss."""
+        stage = self.stage
+        if self.stage.shift:
+            theirs = torch.stack([teacher.logits(images, self.dataset) for teacher in self.teachers])
+        else:
+            theirs = self.cached.index_select(1, batch)
+        hard = super().loss(logits, labels, batch, images)
+        soft = soft_loss(logits, theirs, stage.temperature, stage.soft_loss)
+        return (1 - stage.alpha) * hard + stage.alpha * soft
+
+    @property
+    def teacher_flops(self) -> float:
+        """Of the teachers' passes: two operations a MAC, each sample once, or each time it is seen."""
+        samples = self.progress.samples if self.stage.shift else len(self.dataset.train)
+        return 2.0 * samples * sum(teacher.macs for teacher in self.teachers)

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .columns import COMPUTED, MEASURED, NUMBERS, RUN_COLUMNS, SETTINGS, value_text
-from .errors import UserError
-from .files import user_path
-from .logger import CURVE_COLUMNS, Log, Record, read_log
-from .terminal import say
+from .foundations.columns import COMPUTED, CURVE_COLUMNS, MEASURED, NUMBERS, RUN_COLUMNS, SETTINGS, value_text
+from .foundations.errors import UserError
+from .foundations.files import user_path
+from .foundations.terminal import say
+from .logger import Log, Record, read_log
 
 _NO_VALUE = object()
 

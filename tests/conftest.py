@@ -17,13 +17,13 @@ import pytest
 import torch
 from distributed import LocalCluster
 
-from helpers.columns import COMPUTED, SETTINGS
-from helpers.config_parts import DataConfig
-from helpers.data import Dataset, Split, load_dataset
-from helpers.describing import describe
-from helpers.errors import UserError
-from helpers.expansion import load_config
+from helpers.config.expansion import load_config
+from helpers.foundations.columns import COMPUTED, SETTINGS
+from helpers.foundations.data import Dataset, Split, load_dataset
+from helpers.foundations.datasets import DataConfig
+from helpers.foundations.errors import UserError
 from helpers.logger import Log
+from helpers.running.describing import describe
 from helpers.utils import Results, tables
 
 ROOT = Path(__file__).parents[1]

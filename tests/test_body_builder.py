@@ -12,8 +12,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from helpers.body_builder import BodyBuilder
-from helpers.config_parts import DATASETS, NetConfig
-from helpers.errors import UserError
+from helpers.foundations.datasets import DATASETS
+from helpers.foundations.errors import UserError
+from helpers.foundations.layers import NetConfig
 
 torch.set_num_threads(1)
 

@@ -13,14 +13,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from helpers.checkpoints import from_checkpoint, to_checkpoint
-from helpers.compaction import alive_units, compact, effective_cost, largest_difference
-from helpers.config import CompactStage, PruneStage, TrainStage
-from helpers.config_parts import NetConfig
-from helpers.data import Dataset
+from helpers.foundations.data import Dataset
+from helpers.foundations.layers import NetConfig
+from helpers.foundations.stage_settings import CompactStage, PruneStage, TrainStage
 from helpers.masked_body_builder import LayerMask, MaskedBodyBuilder
-from helpers.stages import act
-from helpers.state import State, begin
+from helpers.methods.compaction import alive_units, compact, effective_cost, largest_difference
+from helpers.running.checkpoints import from_checkpoint, to_checkpoint
+from helpers.stages.registry import run_stage
+from helpers.stages.state import State, begin
 
 torch.set_num_threads(1)
 
@@ -376,7 +376,7 @@ def compacted(digits: Dataset) -> State:
     state = begin(NetConfig.model_validate(NET), digits, 0)
     state.network.load_state_dict(built(NET, seed=3).state_dict())
     prune(state.network, ["weight and unit", "weight", "unit", "weight"], 0.5, 4)
-    act(state, CompactStage(type="compact"))
+    run_stage(state, CompactStage(type="compact"))
     prune(state.network, ["weight", "nothing"], 0.7, 5)
     return state
 
@@ -388,7 +388,7 @@ def test_the_stage_says_what_it_changed_and_a_network_that_lacks_nothing_stays_a
     assert compacted.network.is_compacted
     whole = begin(NetConfig.model_validate(NET), digits, 0)
     network = whole.network
-    act(whole, CompactStage(type="compact"))
+    run_stage(whole, CompactStage(type="compact"))
     assert whole.compact_difference == 0
     assert whole.network.net == network.net
     assert not whole.network.is_compacted
@@ -408,10 +408,10 @@ def test_a_compaction_that_changes_a_logit_says_so(
             small.layers[small.logits_name].bias[3] += change
         return small
 
-    monkeypatch.setattr("helpers.stages.compact", spoilt)
+    monkeypatch.setattr("helpers.stages.registry.compact", spoilt)
     state = begin(NetConfig.model_validate(NET), digits, 0)
     prune(state.network, ["unit"], 0.5, 4)
-    act(state, CompactStage(type="compact"))
+    run_stage(state, CompactStage(type="compact"))
     assert state.compact_difference == pytest.approx(abs(change), abs=1e-5, nan_ok=True)
     assert [text.startswith("compact: a test logit changed") for text in state.notes] == [True] * is_told
 
@@ -431,11 +431,11 @@ def test_a_compaction_that_loses_something_says_so(
                 small.layers["linear_2"].bias.zero_()
         return small
 
-    monkeypatch.setattr("helpers.stages.compact", spoilt)
+    monkeypatch.setattr("helpers.stages.registry.compact", spoilt)
     state = begin(NetConfig.model_validate(NET), digits, 0)
     state.network.load_state_dict(built(NET, seed=3).state_dict())
     prune(state.network, ["weight and unit"], 0.5, 4)
-    act(state, CompactStage(type="compact"))
+    run_stage(state, CompactStage(type="compact"))
     assert state.compact_difference > 0.01
     assert len(state.notes) == 1
 
@@ -533,11 +533,11 @@ def test_training_the_small_network_is_training_the_masked_one(digits: Dataset, 
     masked = begin(NetConfig.model_validate(net), digits, seed=3)
     prune = {"type": "prune", "kind": kind, "sparsity": 0.5}
     train = {"type": "train", "steps": 20, "batch_size": 50, "optimizer": {"type": "adamw", "lr": 1e-3}}
-    act(masked, PruneStage.model_validate(prune))
+    run_stage(masked, PruneStage.model_validate(prune))
     small = copy.deepcopy(masked)
-    act(small, CompactStage(type="compact"))
+    run_stage(small, CompactStage(type="compact"))
     for state in (masked, small):
-        act(state, TrainStage.model_validate(train))
+        run_stage(state, TrainStage.model_validate(train))
     assert small.network.is_compacted
     assert largest_difference(masked.network, small.network, digits.test.images) < 1e-4
     assert small.train_flops < masked.train_flops

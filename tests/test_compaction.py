@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from helpers.compaction import alive_units, effective_cost
 from helpers.masked_body_builder import LayerMask, MaskedBodyBuilder
+from helpers.methods.compaction import alive_units, effective_cost
 
 torch.set_num_threads(1)
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 import helpers.config
-from helpers.config_parts import Vocabulary
-from helpers.config_schema import json_schema
-from helpers.errors import UserError
-from helpers.expansion import load_config
+from helpers.config.expansion import load_config
+from helpers.config.json_schema import json_schema
+from helpers.foundations.errors import UserError
+from helpers.foundations.settings import StrictModel
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SHIPPED = sorted(path for path in CONFIGS.glob("*.json") if path.name != "schema.json")
@@ -388,7 +388,7 @@ def test_the_schema_lets_an_editor_see_a_mistake(edit):
     assert not schema.is_valid(changed(dict([edit])))
 
 
-MODELS = [m for m in vars(helpers.config).values() if isinstance(m, type) and issubclass(m, Vocabulary)]
+MODELS = [m for m in vars(helpers.config).values() if isinstance(m, type) and issubclass(m, StrictModel)]
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)

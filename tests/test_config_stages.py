@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from helpers.errors import UserError
-from helpers.expansion import load_config
+from helpers.config.expansion import load_config
 from helpers.experiment import main
+from helpers.foundations.errors import UserError
 
 FLATTEN = {"type": "flatten"}
 HIDDEN, LOGITS = {"type": "linear", "units": 8}, {"type": "linear", "units": 10}

@@ -11,18 +11,18 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call, jacrev, vmap
 
-from helpers import criteria
-from helpers.compaction import compact
-from helpers.config import PruneStage
-from helpers.config_checks import CRITERION_KINDS
-from helpers.criteria import CRITERIA, NEEDS_DATA, Scene
-from helpers.data import Dataset, Split
+from helpers.config.checks import CRITERION_KINDS
+from helpers.foundations.data import Dataset, Split
+from helpers.foundations.layers import prunable_names
+from helpers.foundations.seeds import generator
+from helpers.foundations.stage_settings import PruneStage
 from helpers.masked_body_builder import MaskedBodyBuilder
+from helpers.methods import criteria
+from helpers.methods.compaction import compact
+from helpers.methods.criteria import CRITERIA, NEEDS_DATA, ScoringContext
 from helpers.pruning import prune
-from helpers.seeds import generator
-from helpers.shapes import prunable_names
-from helpers.stages import act
-from helpers.state import begin
+from helpers.stages.registry import run_stage
+from helpers.stages.state import begin
 
 FLATTEN, NORM, POOL = {"type": "flatten"}, {"type": "batch_norm"}, {"type": "maxpool"}
 
@@ -72,7 +72,7 @@ def scored(network: MaskedBodyBuilder, criterion: str, kind: str, images: Split)
     """What the criterion gives the layers of this kind, the logits too where weights are meant."""
     names, logits = prunable_names(network.net, kind)
     names += [logits] if kind == "weight" else []
-    scene = Scene(network, names, kind, generator(0, "masks", 0), images.images, images.labels)
+    scene = ScoringContext(network, names, kind, generator(0, "masks", 0), images.images, images.labels)
     return {name: value.double().numpy() for name, value in CRITERIA[criterion](scene).items()}
 
 
@@ -375,7 +375,7 @@ def test_the_first_samples_of_the_training_part_are_read_and_nothing_else(
         test=dataclasses.replace(digits.test, images=spoilt[2]),
     )
     state, network = begin(made(CNN).net, poisoned, 3), begin(made(CNN).net, digits, 3).network
-    act(state, words(criterion, kind, sparsity=0.5, samples=60))
+    run_stage(state, words(criterion, kind, sparsity=0.5, samples=60))
     pruned(network, few(digits, 60), words(criterion, kind))
     for name, mask in network.masks().items():
         assert all(map(torch.equal, mask, state.network.masks()[name]))
@@ -532,7 +532,7 @@ def test_a_layer_that_loses_everything_is_told_once_and_by_name(
 ) -> None:
     state = begin(made(WIDE).net, digits, 0)
     for _ in range(2):
-        act(state, words("magnitude", kind, sparsity=0.5, layers=layers))
+        run_stage(state, words("magnitude", kind, sparsity=0.5, layers=layers))
     (line,) = state.notes
     assert line.startswith(told)
 

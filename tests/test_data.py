@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision import datasets
 
-from helpers import data, data_files
-from helpers.config_parts import DataConfig
-from helpers.data import Dataset, load_dataset, shift_images
-from helpers.errors import UserError
+from helpers.foundations import data, data_files
+from helpers.foundations.data import Dataset, load_dataset, shift_images
+from helpers.foundations.datasets import DataConfig
+from helpers.foundations.errors import UserError
 
 FILES = [
     "train-images-idx3-ubyte",

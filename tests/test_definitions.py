@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from helpers.config_schema import json_schema
-from helpers.definitions import write_out
-from helpers.describing import describe
-from helpers.errors import UserError
-from helpers.expansion import load_config
+from helpers.config.definitions import write_out
+from helpers.config.expansion import load_config
+from helpers.config.json_schema import json_schema
+from helpers.foundations.errors import UserError
+from helpers.running.describing import describe
 
 FLATTEN, LOGITS = {"type": "flatten"}, {"type": "linear", "units": 10}
 NET = {"layers": [FLATTEN, {"type": "linear", "units": 8}, LOGITS]}

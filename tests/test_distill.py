@@ -14,23 +14,24 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from helpers import distill_dojo, experiment, tasks
-from helpers.config import PruneStage, TrainStage
-from helpers.config_parts import DataConfig
-from helpers.data import Dataset, Split, load_dataset
-from helpers.distill_dojo import DistillDojo, TrainedNetwork, fidelity, soft_loss
-from helpers.errors import UserError
-from helpers.expansion import load_config
+from helpers import train_dojo
+from helpers.config.expansion import load_config
+from helpers.config.hashing import stage_hashes
 from helpers.experiment import load_network, main, run_experiment
+from helpers.foundations.data import Dataset, Split, load_dataset
+from helpers.foundations.datasets import DataConfig
+from helpers.foundations.errors import UserError
+from helpers.foundations.seeds import seed_for
+from helpers.foundations.stage_settings import PruneStage, TrainStage
 from helpers.logger import Log, Record, read_log, write_log
 from helpers.masked_body_builder import LayerMask, MaskedBodyBuilder
-from helpers.measures import measure
-from helpers.planning import make_plan
-from helpers.seeds import seed_for
-from helpers.sentence import stage_hashes
-from helpers.stages import SLOW_BFLOAT16, act
-from helpers.tasks import Done, Task, perform, restore
-from helpers.train_dojo import TrainDojo
+from helpers.methods.distillation import Fidelity, TrainedNetwork, fidelity, soft_loss
+from helpers.running import orchestration, tasks
+from helpers.running.measures import measure
+from helpers.running.planning import make_plan
+from helpers.running.tasks import Task, TaskResult, perform, restore
+from helpers.stages.registry import SLOW_BFLOAT16, run_stage
+from helpers.train_dojo import DistillDojo, TrainDojo
 from helpers.utils import load_log
 
 FLATTEN, LOGITS = {"type": "flatten"}, {"type": "linear", "units": 10}
@@ -164,7 +165,7 @@ def test_the_loss_hears_what_the_teachers_say_of_the_very_view_that_the_student_
         heard.append(theirs)
         return soft_loss(logits, theirs, *words)
 
-    monkeypatch.setattr(distill_dojo, "soft_loss", spy)
+    monkeypatch.setattr(train_dojo, "soft_loss", spy)
     made = dojo(digits, shift=shift, steps=16, seeds=(9, 10))  # two epochs
     made.network.register_forward_pre_hook(lambda net, args: views.append(args[0]) if net.training else None)
     made.train()
@@ -231,7 +232,7 @@ def test_fidelity_is_that_by_hand(digits: Dataset) -> None:
     teachers += 2 * [says(digits, (0.2, 0.8), (0.9, 0.1), (0.4, 0.6))]
     student = says(digits, (0.3, 0.7), (0.4, 0.6), (0.5, 0.5 + 1e-4))
 
-    def of(labels: list[int]) -> distill_dojo.Fidelity:
+    def of(labels: list[int]) -> Fidelity:
         split = Split(torch.arange(3.0).view(3, 1, 1, 1), torch.tensor(labels), torch.arange(3))
         return fidelity(student, teachers, split, digits)
 
@@ -248,7 +249,7 @@ def test_fidelity_is_that_by_hand(digits: Dataset) -> None:
 # Running
 
 
-def in_process(performed: list[str], tasks_: list[Task], *_: Any) -> Iterator[Done]:
+def in_process(performed: list[str], tasks_: list[Task], *_: Any) -> Iterator[TaskResult]:
     """The engine without workers; insists on the order."""
     done: set[str] = set()
     for task in tasks_:
@@ -258,15 +259,15 @@ def in_process(performed: list[str], tasks_: list[Task], *_: Any) -> Iterator[Do
         try:
             yield perform(task)
         except UserError as error:
-            yield Done(task.key, error=str(error), is_input=True)
+            yield TaskResult(task.key, error=str(error), is_input=True)
 
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Have experiments run in this process; the tasks in their order."""
     performed: list[str] = []
-    monkeypatch.setattr(experiment, "execute", partial(in_process, performed))
-    monkeypatch.setattr(tasks, "_SAID", {})
+    monkeypatch.setattr(orchestration, "execute", partial(in_process, performed))
+    monkeypatch.setattr(tasks, "_KEPT_LOGITS", {})
     return performed
 
 
@@ -296,7 +297,7 @@ ARMS = {
 def taught(write_config: Callable, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The tables of ARMS, run in this process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "execute", partial(in_process, []))
+        patch.setattr(orchestration, "execute", partial(in_process, []))
         path = write_config(school(**ARMS), "school")
         found = run_experiment(path, out=tmp_path_factory.mktemp("taught"))
     found.config = path
@@ -320,7 +321,7 @@ def test_two_workers_find_the_same_to_the_last_bit(
 
 
 def test_rows_tell_of_fidelity_where_a_stage_distils_and_nowhere_else(taught: Any) -> None:
-    names = [f"teacher_{name}" for name in distill_dojo.Fidelity._fields]
+    names = [f"teacher_{name}" for name in Fidelity._fields]
     rows = taught.results
     assert [name for name in rows.columns if name.startswith("teacher_")] == names
     told = rows[rows["teacher_agreement"].notna()]
@@ -357,13 +358,13 @@ def test_the_weights_of_a_student_are_computed_again_where_they_are_lost(
     expected = [network_of(found, *place).state_dict() for place in places]
     for path in (tmp_path / "networks").glob("*.pt"):  # those of teachers too
         path.unlink()
-    tasks._SAID.clear()
+    tasks._KEPT_LOGITS.clear()
     capsys.readouterr()
     for place, weights in zip(places, expected, strict=True):
         assert are_equal(network_of(found, *place).state_dict(), weights)
-    said = capsys.readouterr().out.splitlines()
-    assert len(said) == 5  # two train stages of the student, the pair, two teachers
-    assert all(line.endswith("computed again: same as the record") for line in said)
+    kept = capsys.readouterr().out.splitlines()
+    assert len(kept) == 5  # two train stages of the student, the pair, two teachers
+    assert all(line.endswith("computed again: same as the record") for line in kept)
 
 
 def test_missing_teachers_are_trained_before_their_student_and_kept_ones_are_not(
@@ -486,12 +487,12 @@ def test_nothing_of_a_teacher_changes_and_it_does_not_drop_out(
 ) -> None:
     arms = {"big": {"stages": [BASE], "net": NORM}, "student": [kd({"arm": "big"}, shift=1)]}
     task = the_task(write_config(school(**arms), "school"), tmp_path / "networks")
-    lessons = tasks._lessons(task, task.stages[0], print, "cpu")
-    network = lessons.teachers[0].network
+    heard = tasks._teacher_logits(task, task.stages[0], print, "cpu")
+    network = heard.teachers[0].network
     before = {key: value.clone() for key, value in network.state_dict().items()}
     student = MaskedBodyBuilder(NORM, seed=3)
     at_first = {key: value.clone() for key, value in student.state_dict().items()}
-    Watched(student, digits, task.stages[0], 0, teachers=lessons.teachers).train()
+    Watched(student, digits, task.stages[0], 0, teachers=heard.teachers).train()
     assert are_equal(network.state_dict(), before)
     assert all(one.grad is None and not one.requires_grad for one in network.parameters())
     changed = [key for key, value in student.state_dict().items() if not value.equal(at_first[key])]
@@ -500,7 +501,7 @@ def test_nothing_of_a_teacher_changes_and_it_does_not_drop_out(
     hidden = network.layers["linear_1"](images.flatten(1))
     hidden = (hidden - norm.running_mean) / (norm.running_var + norm.eps).sqrt() * norm.weight + norm.bias
     expected = network.layers["linear_2"](hidden.relu())
-    torch.testing.assert_close(lessons.teachers[0].logits(images, digits), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(heard.teachers[0].logits(images, digits), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_students_hear_what_the_teacher_says_of_their_own_images_in_its_own_normalisation(
@@ -529,7 +530,7 @@ def test_a_teacher_speaks_in_its_own_precision_where_the_processor_has_it(
     precision: str,
 ) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    monkeypatch.setattr(tasks, "_SAID", said := {})
+    monkeypatch.setattr(tasks, "_KEPT_LOGITS", kept := {})
     arms = {"big": {"stages": [BASE | {"precision": "bfloat16"}], "net": WIDE}}
     task = the_task(write_config(school(**arms, student=[kd({"arm": "big"})]), "school"), tmp_path / "nets")
     messages = perform(task).messages
@@ -539,7 +540,7 @@ def test_a_teacher_speaks_in_its_own_precision_where_the_processor_has_it(
     (big,) = task.teachers.values()
     network, images = restore(big, 1, print, "cpu").network.eval(), digits.train.images
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-        (kept,) = said.values()
+        (kept,) = kept.values()
         torch.testing.assert_close(kept[0], network(images).float(), rtol=1e-5, atol=1e-5)
 
 
@@ -547,7 +548,7 @@ def test_a_stage_after_a_distillation_has_no_teacher(write_config: Callable, tmp
     path = write_config(school(big=[BASE], student=[kd({"arm": "big"})]), "school")
     state = restore(the_task(path, tmp_path / "networks"), 1, print, "cpu")
     assert "teacher_agreement" in measure(state)[0]
-    act(state, PruneStage.model_validate(PRUNE))
+    run_stage(state, PruneStage.model_validate(PRUNE))
     assert not any(name.startswith("teacher") for name in measure(state)[0])
 
 
@@ -567,9 +568,9 @@ def test_a_killed_distillation_goes_on_bit_by_bit(
     path = write_config(school(**arms), "school")
     straight, killed = (the_task(path, tmp_path / name) for name in ("a", "b"))
     perform(straight)
-    monkeypatch.setattr("helpers.stages.DistillDojo", Watched)
+    monkeypatch.setattr("helpers.stages.registry.DistillDojo", Watched)
     monkeypatch.setattr(Watched, "raises_at", 15)
-    monkeypatch.setattr(tasks, "_SAID", {})
+    monkeypatch.setattr(tasks, "_KEPT_LOGITS", {})
     with pytest.raises(KeyboardInterrupt):
         perform(killed)
     partial_save = torch.load(tasks.partial_path(killed.networks, killed.key), weights_only=True)
@@ -605,9 +606,9 @@ def test_a_student_whose_teacher_diverged_has_diverged_and_the_others_go_on(
     path = write_config(school(wild=wild, student=student, calm=[BASE]), "school")
     hashes = {run.arm: run.hashes for run in load_config(path).runs}
     assert main([str(path), "--out", str(tmp_path)]) == 0
-    said = capsys.readouterr()
-    assert f"its teacher {hashes['wild'][0]} has diverged" in said.out + said.err
-    assert "Traceback" not in said.out + said.err
+    kept = capsys.readouterr()
+    assert f"its teacher {hashes['wild'][0]} has diverged" in kept.out + kept.err
+    assert "Traceback" not in kept.out + kept.err
     results = load_log(tmp_path / "logs" / "school.hdf5").results.set_index(["arm", "stage"])
     assert list(results.loc["student", "status"]) == ["diverged", "diverged"]
     assert np.isnan(results.loc[("student", 1), "test_accuracy"])  # nothing is pruned after it

@@ -19,14 +19,15 @@ import psutil
 import pytest
 import torch
 
-from helpers import experiment
-from helpers.config import TrainStage
-from helpers.config_parts import DataConfig, NetConfig
-from helpers.engine import execute
-from helpers.errors import UserError
-from helpers.experiment import main, run_experiment
+from helpers.experiment import load_network, main, run_experiment
+from helpers.foundations.datasets import DataConfig
+from helpers.foundations.errors import UserError
+from helpers.foundations.layers import NetConfig
+from helpers.foundations.stage_settings import TrainStage
 from helpers.logger import read_log
-from helpers.tasks import Done, Task, perform
+from helpers.running import orchestration
+from helpers.running.engine import execute
+from helpers.running.tasks import Task, TaskResult, perform
 from helpers.utils import Results, load_log
 
 ROOT = Path(__file__).parents[1]
@@ -324,12 +325,16 @@ def test_what_failed_is_in_the_tables_and_is_computed_by_the_next_call(
 ) -> None:
     words = [str(config), "--profile", "short", "--out", str(tmp_path), "--set", "seeds=[0,1]"]
 
-    def one_fails(tasks: list[Task], *_: Any) -> Iterator[Done]:
+    def one_fails(tasks: list[Task], *_: Any) -> Iterator[TaskResult]:
         for task in tasks:
             broken = task.seed == 1
-            yield Done(task.key, error="Traceback …\nRuntimeError: cosmic ray") if broken else perform(task)
+            yield (
+                TaskResult(task.key, error="Traceback …\nRuntimeError: cosmic ray")
+                if broken
+                else perform(task)
+            )
 
-    monkeypatch.setattr(experiment, "execute", one_fails)
+    monkeypatch.setattr(orchestration, "execute", one_fails)
     assert main(words) == 1
     said = capsys.readouterr().out
     assert said.count("failed: ") == said.count(": RuntimeError: cosmic ray (traceback: ") == 4
@@ -337,7 +342,7 @@ def test_what_failed_is_in_the_tables_and_is_computed_by_the_next_call(
     said = found.groupby("seed")["status"].unique().str[0].to_dict()
     assert said == {0: "ok", 1: "failed", 2: "missing"}
     with pytest.raises(UserError, match="knows"):
-        experiment.load_network(found.query("seed == 1")["run"].iloc[-1], tmp_path)
+        load_network(found.query("seed == 1")["run"].iloc[-1], tmp_path)
     monkeypatch.undo()
     again = run_experiment(config, "short", out=tmp_path, scheduler=scheduler)
     assert (again.loaded, again.computed) == (3, 6)
@@ -347,11 +352,11 @@ def test_what_failed_is_in_the_tables_and_is_computed_by_the_next_call(
 def test_workers_that_do_not_see_the_output_folder_are_told_of(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    def elsewhere(tasks: list[Task], *_: Any) -> Iterator[Done]:
+    def elsewhere(tasks: list[Task], *_: Any) -> Iterator[TaskResult]:
         for task in tasks:
             yield perform(dataclasses.replace(task, networks=tmp_path / "disk of another machine"))
 
-    monkeypatch.setattr(experiment, "execute", elsewhere)
+    monkeypatch.setattr(orchestration, "execute", elsewhere)
     words = ["--profile", "short", "--set", "seeds=0", "--set", "sweep.sparsity=0.5"]
     assert main([str(config), *words, "--out", str(tmp_path)]) == 1
     assert "every worker of --scheduler has to see the folder that --out names" in capsys.readouterr().out

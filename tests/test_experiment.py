@@ -16,17 +16,17 @@ import pytest
 import torch
 from conftest import ROOT
 
-from helpers import tasks
 from helpers.analysis import summary
-from helpers.config_parts import DataConfig
-from helpers.data import load_dataset
-from helpers.errors import UserError
-from helpers.expansion import load_config
+from helpers.config.expansion import load_config
 from helpers.experiment import load_network, main, run_experiment
+from helpers.foundations.data import load_dataset
+from helpers.foundations.datasets import DataConfig
+from helpers.foundations.errors import UserError
 from helpers.logger import Log, Record, read_log, read_record, write_log
-from helpers.planning import make_plan
-from helpers.provenance import code_version
-from helpers.train_dojo import evaluate
+from helpers.methods.evaluation import evaluate
+from helpers.running import tasks
+from helpers.running.planning import make_plan
+from helpers.running.provenance import code_version
 from helpers.utils import load_log
 
 TRAIN = {"type": "train", "epochs": 1, "batch_size": 100, "optimizer": {"type": "adam"}}
@@ -444,7 +444,7 @@ def test_what_is_computed_again_takes_the_threads_of_its_record(
     write_log(finished.log, log)
     shutil.rmtree(finished.out / "networks")
     seen: list[tuple[str, int]] = []
-    real = tasks.act
+    real = tasks.run_stage
 
     def watched(state: Any, stage: Any) -> None:
         seen.append((stage.type, torch.get_num_threads()))
@@ -530,7 +530,7 @@ def test_another_users_folder_is_one_line(finished: Finished) -> None:
     words = [str(finished.config), "--out", str(finished.out)]
     # Python's own files may be root's alone: what is needed of them is loaded before.
     call = (
-        "import os, sys; from helpers.experiment import load_config, main\n"
+        "import os, sys, helpers.running.orchestration; from helpers.experiment import load_config, main\n"
         f"load_config({words[0]!r}); os.getuid() or os.setuid(65534); sys.exit(main({words}))"
     )
     said = subprocess.run([sys.executable, "-c", call], cwd=ROOT, capture_output=True, text=True)

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from helpers import gauss_newton
-from helpers.gauss_newton import LogitsFit, conjugate_gradients, solve_logits
 from helpers.masked_body_builder import LayerMask, MaskedBodyBuilder
-from helpers.refit import refit
+from helpers.methods import gauss_newton
+from helpers.methods.gauss_newton import LogitsFit, conjugate_gradients, solve_logits
+from helpers.methods.refit import refit
 
 POOL, FLATTEN, NORM = {"type": "adaptive_avgpool", "size": 4}, {"type": "flatten"}, {"type": "batch_norm"}
 

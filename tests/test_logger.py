@@ -15,11 +15,11 @@ import h5py
 import numpy as np
 import pytest
 
-from helpers.errors import UserError
-from helpers.files import atomic, locked, remove_drafts
+from helpers.foundations.columns import CURVE_COLUMNS
+from helpers.foundations.errors import UserError
+from helpers.foundations.files import atomic, locked, remove_drafts
 from helpers.logger import Log, Record, read_log, read_record, write_log, write_record
-from helpers.tasks import cached_record
-from helpers.train_dojo import CURVE_COLUMNS
+from helpers.running.tasks import cached_record
 from helpers.utils import load_log, tables
 
 ROOT = Path(__file__).parents[1]

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from helpers.config import TrainStage
+from helpers.foundations.stage_settings import TrainStage
 from helpers.masked_body_builder import LayerMask, MaskedBodyBuilder
 from helpers.train_dojo import make_optimizer
 

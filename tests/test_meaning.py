@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from conftest import TRAIN, results_of
 
-from helpers import collecting
-from helpers.errors import UserError
-from helpers.expansion import load_config
+from helpers.config.expansion import load_config
 from helpers.experiment import run_experiment
+from helpers.foundations.errors import UserError
 from helpers.logger import Log
+from helpers.running import collecting
 from helpers.utils import load_log
 
 PRUNE = {"type": "prune", "kind": "weight", "sparsity": 0.5}

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn.utils import prune as oracle
 
 from helpers.body_builder import BodyBuilder
-from helpers.config import PruneStage
-from helpers.errors import UserError
+from helpers.foundations.errors import UserError
+from helpers.foundations.seeds import generator
+from helpers.foundations.stage_settings import PruneStage
 from helpers.masked_body_builder import LayerMask, MaskedBodyBuilder
 from helpers.pruning import prune
-from helpers.seeds import generator
 
 torch.set_num_threads(1)
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from helpers import pursuit
-from helpers.block_pursuit import follow_blocks
-from helpers.pursuit import Problem, best_of, follow, support
+from helpers.methods import pursuit
+from helpers.methods.block_pursuit import follow_blocks
+from helpers.methods.pursuit import Problem, best_of, follow, support
 
 SAMPLES = 60
 

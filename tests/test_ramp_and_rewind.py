@@ -14,18 +14,20 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from helpers.checkpoints import from_checkpoint, to_checkpoint
-from helpers.config import Sentence, Stage, TrainStage
-from helpers.config_checks import cross_mistakes
-from helpers.config_parts import DataConfig, NetConfig
-from helpers.data import Dataset
+from helpers.config.checks import cross_mistakes
+from helpers.config.hashing import expand_repeats, stage_hashes
+from helpers.config.schema import RunSpec
+from helpers.foundations.data import Dataset
+from helpers.foundations.datasets import DataConfig
+from helpers.foundations.layers import NetConfig
+from helpers.foundations.numerics import numerics
+from helpers.foundations.stage_settings import StageOrRepeat, TrainStage
 from helpers.logger import read_record
 from helpers.masked_body_builder import LayerMask, MaskedBodyBuilder
-from helpers.numerics import numerics
-from helpers.sentence import expand_repeats, stage_hashes
-from helpers.stages import PERSISTENT, act
-from helpers.state import State, begin
-from helpers.tasks import Task, perform, record_path, restore, weights_path
+from helpers.running.checkpoints import from_checkpoint, to_checkpoint
+from helpers.running.tasks import Task, perform, record_path, restore, weights_path
+from helpers.stages.registry import PERSISTENT, run_stage
+from helpers.stages.state import State, begin
 from helpers.train_dojo import TrainDojo
 
 DATA = {"dataset": "mnist", "train_size": 1000, "validation_size": 500}
@@ -79,10 +81,10 @@ def are_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 def after(state: State, *stages: dict[str, Any]) -> State:
     """The state after these stages, repeats written out; it begins as it was given."""
-    for step in expand_repeats([TypeAdapter(Stage).validate_python(words) for words in stages]):
+    for step in expand_repeats([TypeAdapter(StageOrRepeat).validate_python(words) for words in stages]):
         if state.first_train is None and step.stage.type == "train":
             state.first_train = step.stage
-        act(state, step.stage)
+        run_stage(state, step.stage)
         state.network.check_masks()
     return state
 
@@ -286,8 +288,8 @@ def test_what_a_ramp_warned_of_before_a_save_is_told_after_it(digits: Dataset) -
 def test_repeated_ramps_begin_where_the_one_before_ended(start: Callable[..., State]) -> None:
     state, found = start(TRAIN), []
     repeat = {"type": "repeat", "times": 3, "stages": [TRAIN | {"ramp": RAMP | {"sparsity": 0.973}}]}
-    for copy in expand_repeats([TypeAdapter(Stage).validate_python(repeat)]):
-        act(state, copy.stage)
+    for copy in expand_repeats([TypeAdapter(StageOrRepeat).validate_python(repeat)]):
+        run_stage(state, copy.stage)
         found.append(lost(state.network.masks(), "weight", "linear_1"))
     # 0.973 = 1 − 0.3³: each copy leaves 0.3 of what the one before has left
     assert found == [round(share * 784) for share in (0.7, 0.91, 0.973)]
@@ -434,12 +436,12 @@ def test_batches_smaller_than_the_others_are_left_out_with_their_epoch(start: Ca
 
 
 def a_task(networks: Path, stages: list[dict[str, Any]], net: dict[str, Any]) -> Task:
-    sentence = Sentence.model_validate({"data": DATA, "net": net, "stages": stages})
-    verbs = [step.stage for step in expand_repeats(sentence.stages)]
-    hashes = next(stage_hashes(sentence.data, sentence.net, [0], verbs))
+    spec = RunSpec.model_validate({"data": DATA, "net": net, "stages": stages})
+    verbs = [step.stage for step in expand_repeats(spec.stages)]
+    hashes = next(stage_hashes(spec.data, spec.net, [0], verbs))
     networks.mkdir(exist_ok=True)
     data = DataConfig.model_validate(DATA)
-    return Task(data, sentence.net, 0, verbs, hashes, 0, frozenset(), networks)
+    return Task(data, spec.net, 0, verbs, hashes, 0, frozenset(), networks)
 
 
 def restored(task: Task, until: int | None = None) -> State:
@@ -486,7 +488,7 @@ SENTENCES = {
     ],
 }  # fmt: skip
 
-OF_THE_LAST_STAGE = {"curves", "same_sign", "compact_difference", "lessons"}
+OF_THE_LAST_STAGE = {"curves", "same_sign", "compact_difference", "teacher_logits"}
 """Recorded with it, and never read again."""
 
 OF_THE_CALLER = {"dataset", "teachers", "partial", "report", "notes", "wall_s"}
@@ -561,9 +563,9 @@ def test_a_record_tells_the_stages_up_to_its_own(tmp_path: Path) -> None:
     perform(replace(task, wanted=frozenset(task.hashes)))
     for place, key in enumerate(task.hashes):
         words = read_record(record_path(task.networks, key)).config
-        sentence = Sentence.model_validate({name: words[name] for name in ("data", "net", "stages")})
-        assert len(sentence.stages) == place + 1
-        hashes = next(stage_hashes(sentence.data, sentence.net, [words["seed"]], sentence.stages))
+        spec = RunSpec.model_validate({name: words[name] for name in ("data", "net", "stages")})
+        assert len(spec.stages) == place + 1
+        hashes = next(stage_hashes(spec.data, spec.net, [words["seed"]], spec.stages))
         assert hashes == task.hashes[: place + 1]
 
 
@@ -652,12 +654,12 @@ def test_what_shuffle_keeps_after_a_refit_is_the_fitted_weight(start: Callable[.
 def test_a_training_that_diverges_before_its_ramp_prunes_is_no_bad_input(start: Callable[..., State]) -> None:
     wild = TRAIN | {"optimizer": {"type": "sgd", "lr": 1e30}, "ramp": RAMP, "log_every": 1000}
     network = begin(NetConfig.model_validate(MLP), start().dataset, 0)
-    act(network, TypeAdapter(Stage).validate_python(wild))
+    run_stage(network, TypeAdapter(StageOrRepeat).validate_python(wild))
     assert network.status == "diverged"
 
 
 def test_a_ramp_that_is_over_where_the_rewind_enters_is_a_mistake() -> None:
     late = TRAIN | {"ramp": RAMP | {"end": 0.5}}
     words = {"data": DATA, "net": MLP, "stages": [TRAIN, PRUNE, to(20), late]}
-    found = cross_mistakes(Sentence.model_validate(words))
+    found = cross_mistakes(RunSpec.model_validate(words))
     assert [(place, "step 20" in text) for place, text in found] == [(("stages", 3, "ramp", "end"), True)]

@@ -11,18 +11,18 @@ from conftest import conv, linear, without_defaults
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from helpers.config import ReconstructStage, Stage
-from helpers.config_parts import NetConfig
-from helpers.data import Dataset
-from helpers.errors import UserError
-from helpers.least_squares import moments_of, solve
+from helpers.foundations.data import Dataset
+from helpers.foundations.errors import UserError
+from helpers.foundations.layers import NetConfig
+from helpers.foundations.stage_settings import ReconstructStage, StageOrRepeat
 from helpers.masked_body_builder import MaskedBodyBuilder
-from helpers.reconstruction import reconstruct
-from helpers.rectified import Rectifier, rectified_moments, rectifier_of
-from helpers.sensitivity import outgoing, sensitivity
-from helpers.stages import act
-from helpers.state import State, begin
-from helpers.train_dojo import evaluate
+from helpers.methods.evaluation import evaluate
+from helpers.methods.least_squares import moments_of, solve
+from helpers.methods.reconstruction import reconstruct
+from helpers.methods.rectified import Rectifier, rectified_moments, rectifier_of
+from helpers.methods.sensitivity import outgoing, sensitivity
+from helpers.stages.registry import run_stage
+from helpers.stages.state import State, begin
 
 POOL, FLATTEN, NORM = {"type": "adaptive_avgpool", "size": 4}, {"type": "flatten"}, {"type": "batch_norm"}
 
@@ -388,7 +388,7 @@ def test_selection_and_weighing_and_targets_each_lower_the_error_of_the_logits()
 
 
 def a_stage(**words: Any) -> Any:
-    return TypeAdapter(Stage).validate_python(
+    return TypeAdapter(StageOrRepeat).validate_python(
         {"type": "reconstruct", "kind": "weight", "sparsity": 0.9} | words
     )
 
@@ -399,9 +399,9 @@ def trained(digits: Dataset) -> State:
     layers = [{"type": "adaptive_avgpool", "size": 14}, FLATTEN, linear(30), linear(20), linear()]
     state = begin(NetConfig.model_validate({"layers": layers}), digits, 0)
     adam = {"type": "adam", "lr": 0.005}
-    act(
+    run_stage(
         state,
-        TypeAdapter(Stage).validate_python(
+        TypeAdapter(StageOrRepeat).validate_python(
             {"type": "train", "steps": 200, "batch_size": 50, "optimizer": adam}
         ),
     )
@@ -418,11 +418,11 @@ def test_the_stage_beats_pruning_and_refit_without_labels_and_from_the_first_ima
     state, twin, rival = (copy.deepcopy(trained) for _ in range(3))
     twin.dataset = dataclasses.replace(digits, train=blind)
     for one in (state, twin):
-        act(one, a_stage(samples=400))
+        run_stage(one, a_stage(samples=400))
     assert all(v.equal(twin.network.state_dict()[k]) for k, v in state.network.state_dict().items())
     assert state.notes == []
     for words in ({"type": "prune", "kind": "weight", "sparsity": 0.9}, {"type": "refit", "samples": 400}):
-        act(rival, TypeAdapter(Stage).validate_python(words))
+        run_stage(rival, TypeAdapter(StageOrRepeat).validate_python(words))
     assert state.network.sparsity() == rival.network.sparsity()
     found = [evaluate(one.network, digits.test).accuracy for one in (trained, state, rival)]
     assert found[0] - 0.1 < found[1]
@@ -433,15 +433,15 @@ def test_the_stage_counts_as_one_that_pruned_and_leaves_what_is_fitted_to(traine
     state = copy.deepcopy(trained)
     before = {key: value.clone() for key, value in state.reference.items()}
     flops, pruned, epochs = state.train_flops, state.pruned, state.epochs
-    act(state, a_stage(method="random"))
+    run_stage(state, a_stage(method="random"))
     first = state.network.masks()
     assert (state.pruned, state.epochs) == (pruned + 1, epochs)
     assert state.train_flops > flops + 4 * state.network.macs * 1000
     assert all(value.equal(before[key]) for key, value in state.reference.items())
     again, other = copy.deepcopy(trained), copy.deepcopy(trained)
-    act(again, a_stage(method="random"))
+    run_stage(again, a_stage(method="random"))
     other.pruned += 1
-    act(other, a_stage(method="random"))
+    run_stage(other, a_stage(method="random"))
     masks = [one.network.masks()["linear_1"].weight for one in (again, other)]
     assert masks[0].equal(first["linear_1"].weight)
     assert not masks[1].equal(masks[0])
@@ -452,7 +452,7 @@ def test_the_same_stage_gives_the_same_bits(trained: State, kind: str) -> None:
     states = [copy.deepcopy(trained) for _ in range(2)]
     for state in states:
         state.network.train()
-        act(state, a_stage(kind=kind, scope="global"))
+        run_stage(state, a_stage(kind=kind, scope="global"))
         assert state.network.training
     one, other = (state.network.state_dict() for state in states)
     assert all(value.equal(other[key]) for key, value in one.items())

@@ -12,16 +12,16 @@ from conftest import conv, linear
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from helpers.config import Stage
-from helpers.config_parts import NetConfig
-from helpers.data import Dataset
-from helpers.errors import UserError
-from helpers.least_squares import Moments, solve
+from helpers.foundations.data import Dataset
+from helpers.foundations.errors import UserError
+from helpers.foundations.layers import NetConfig
+from helpers.foundations.stage_settings import StageOrRepeat
 from helpers.masked_body_builder import LayerMask, MaskedBodyBuilder
-from helpers.refit import refit
-from helpers.stages import act
-from helpers.state import State, begin
-from helpers.train_dojo import evaluate
+from helpers.methods.evaluation import evaluate
+from helpers.methods.least_squares import Moments, solve
+from helpers.methods.refit import refit
+from helpers.stages.registry import run_stage
+from helpers.stages.state import State, begin
 
 torch.set_num_threads(1)
 
@@ -160,13 +160,13 @@ def test_constants_that_a_dead_layer_gives_are_taken_over_by_the_bias(digits: Da
         {"layers": [FLATTEN, linear(100), linear(33), linear()], "activation": "sigmoid"}
     )
     state = begin(net, digits, 0)
-    act(state, stage({"type": "train", "steps": 20, "batch_size": 50}))
-    act(state, stage({"type": "prune", "kind": "weight"} | prune))
-    act(state, stage({"type": "refit", "mode": mode, "samples": 1000}))
-    act(state, stage({"type": "train", "steps": 20, "batch_size": 50}))
+    run_stage(state, stage({"type": "train", "steps": 20, "batch_size": 50}))
+    run_stage(state, stage({"type": "prune", "kind": "weight"} | prune))
+    run_stage(state, stage({"type": "refit", "mode": mode, "samples": 1000}))
+    run_stage(state, stage({"type": "train", "steps": 20, "batch_size": 50}))
     assert all(layer.weight.abs().max() < 100 for layer in state.network.weighted().values())
     assert evaluate(state.network, digits.test).loss < 2.5
-    act(state, stage({"type": "compact"}))
+    run_stage(state, stage({"type": "compact"}))
     assert state.compact_difference < 1e-4
 
 
@@ -442,7 +442,7 @@ def test_nothing_is_fitted_to_what_a_removed_unit_or_filter_no_longer_gives(laye
 
 
 def stage(words: dict[str, Any]) -> Any:
-    return TypeAdapter(Stage).validate_python(words)
+    return TypeAdapter(StageOrRepeat).validate_python(words)
 
 
 PRUNE = {"type": "prune", "kind": "weight", "sparsity": 0.9}
@@ -454,11 +454,11 @@ def pruned(digits: Dataset) -> State:
     """A small digit network after some training and much pruning."""
     layers = [{"type": "adaptive_avgpool", "size": 14}, FLATTEN, linear(20), linear()]
     state = begin(NetConfig.model_validate({"layers": layers}), digits, 0)
-    act(
+    run_stage(
         state,
         stage({"type": "train", "steps": 200, "batch_size": 50, "optimizer": {"type": "adam", "lr": 0.005}}),
     )
-    act(state, stage(PRUNE))
+    run_stage(state, stage(PRUNE))
     return state
 
 
@@ -472,8 +472,8 @@ def test_the_stage_repairs_digits_without_their_labels_from_the_first_images_alo
     dark = dataclasses.replace(test, images=torch.zeros_like(test.images))
     twin, before = copy.deepcopy(pruned), copy.deepcopy(pruned)
     twin.dataset = dataclasses.replace(digits, train=blind, test=dark)
-    act(pruned, stage(REFIT))
-    act(twin, stage(REFIT))
+    run_stage(pruned, stage(REFIT))
+    run_stage(twin, stage(REFIT))
     values, again = pruned.network.state_dict(), twin.network.state_dict()
     assert all(value.equal(again[key]) for key, value in values.items())
 
@@ -489,6 +489,6 @@ def test_the_stage_adds_its_operations_and_leaves_the_dense_network_to_later_one
     expected = refit(
         copy.deepcopy(pruned.network), reference, pruned.dataset.train.images[:400], "full", 1e-3
     )
-    act(pruned, stage(REFIT))
+    run_stage(pruned, stage(REFIT))
     assert pruned.train_flops == trained + expected
     assert all(value.equal(kept[key]) for key, value in pruned.reference.items())

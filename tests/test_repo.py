@@ -15,10 +15,10 @@ import pytest
 from benchmarks.tables import benchmark_tables
 from helpers.analysis import panels, tables
 from helpers.analysis.notebook import BLOCK, README, named_tables, redraw, with_tables
-from helpers.describing import describe
-from helpers.expansion import load_config
-from helpers.files import ROOT
+from helpers.config.expansion import load_config
+from helpers.foundations.files import ROOT
 from helpers.logger import read_log
+from helpers.running.describing import describe
 from helpers.utils import load_log
 
 NOTEBOOK = ROOT / "prune_playground.ipynb"
@@ -154,28 +154,69 @@ def test_run_all_in_a_fresh_clone_loads_everything(tmp_path):
         assert (tmp_path / "figures" / f"{figure}.pdf").exists()
 
 
-def test_imports_run_downwards_only():
-    """No circle among the rooms, and logs and tables know no training."""
-    imports = {}
+FLOORS = (
+    "foundations", "body_builder", "masked_body_builder", "methods", "pruning", "train_dojo", "stages",
+    "config", "running", "experiment",
+)  # fmt: skip
+"""Rooms and files of helpers from the ground up: each imports from those before it."""
+
+OF_LOGS = ("logger", "utils", "analysis")
+"""What reads and writes logs; each imports from those before it, and little of the foundations."""
+
+FOR_LOGS = {"foundations.columns", "foundations.errors", "foundations.files", "foundations.terminal"}
+
+
+def module_imports() -> dict[str, set[str]]:
+    """By module of helpers, such as running.engine, the modules of helpers that it imports."""
+    found = {}
     for path in (ROOT / "helpers").rglob("*.py"):
-        room = path.relative_to(ROOT / "helpers").with_suffix("").parts
-        found = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
-        names = {
-            ".".join((*room[: len(room) - node.level], name))
-            for node in found if node.level
+        parts = path.relative_to(ROOT / "helpers").with_suffix("").parts
+        nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        found[".".join(parts)] = {
+            ".".join((*parts[: len(parts) - node.level], name))
+            for node in nodes if node.level
             for name in ([node.module] if node.module else [alias.name for alias in node.names])
         }  # fmt: skip
-        imports[".".join(room)] = names - {"analysis"}
+    return found
 
-    def below(room: str, above: tuple[str, ...] = ()) -> set[str]:
-        assert room not in above, f"circle: {' → '.join((*above, room))}"
-        return set().union(*({name} | below(name, (*above, room)) for name in imports[room]))
 
-    for room in imports:
-        below(room)
-    for room in ("logger", "utils", *(room for room in imports if room.startswith("analysis."))):
-        assert not below(room) & {"train_dojo", "stages", "pruning", "tasks", "engine", "experiment"}
-    assert below("config") == {"config_parts", "meaning"}
+def test_imports_run_downwards_only():
+    for module, imported in module_imports().items():
+        room = module.split(".")[0]
+        for name in imported:
+            other = name.split(".")[0]
+            if room == other:
+                continue
+            if room in OF_LOGS:
+                is_below = other in OF_LOGS[: OF_LOGS.index(room)] or name in FOR_LOGS
+            elif other in OF_LOGS:
+                is_below = room in ("running", "experiment")
+            else:
+                is_below = other in FLOORS[: FLOORS.index(room)]
+            assert is_below, f"{module} imports {name}"
+
+
+def test_there_is_no_circle_of_imports():
+    imports = module_imports()
+
+    def check(module: str, above: tuple[str, ...] = ()) -> None:
+        assert module not in above, f"circle: {' → '.join((*above, module))}"
+        for name in imports.get(module, ()):
+            check(name, (*above, module))
+
+    for module in imports:
+        check(module)
+
+
+@pytest.mark.parametrize("module", ["config.expansion", "config.json_schema", "analysis", "utils"])
+def test_configs_are_read_and_logs_drawn_without_torch(module):
+    call = f"import sys, helpers.{module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", call], cwd=ROOT).returncode == 0
+
+
+def test_no_file_is_long():
+    for path in (ROOT / "helpers").rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= 320, path
 
 
 def test_shipped_configs_say_what_they_ask():

@@ -11,16 +11,18 @@ import torch.nn.functional as F
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from helpers import pruning, stages
-from helpers.config import Sentence, Stage, TrainStage
-from helpers.config_parts import NetConfig
-from helpers.data import Dataset, shift_images
+from helpers import pruning
+from helpers.config.hashing import expand_repeats, stage_hashes
+from helpers.config.schema import RunSpec
+from helpers.foundations.data import Dataset, shift_images
+from helpers.foundations.layers import NetConfig
+from helpers.foundations.seeds import generator, seed_for
+from helpers.foundations.stage_settings import StageOrRepeat, TrainStage
 from helpers.logger import read_record
-from helpers.seeds import generator, seed_for
-from helpers.sentence import expand_repeats, stage_hashes
-from helpers.stages import act
-from helpers.state import State, begin
-from helpers.tasks import Task, perform, record_path
+from helpers.running.tasks import Task, perform, record_path
+from helpers.stages import registry as stages
+from helpers.stages.registry import run_stage
+from helpers.stages.state import State, begin
 from helpers.train_dojo import TrainDojo
 
 DATA = {"dataset": "mnist", "train_size": 1000, "validation_size": 500}
@@ -42,7 +44,7 @@ RANDOM = {"type": "prune", "kind": "weight", "sparsity": 0.3, "criterion": "rand
 
 
 def stage(words: dict[str, Any]) -> Any:
-    return TypeAdapter(Stage).validate_python(words)
+    return TypeAdapter(StageOrRepeat).validate_python(words)
 
 
 def new_state(digits: Dataset, net: dict[str, Any] = TINY, seed: int = 0) -> State:
@@ -84,7 +86,7 @@ def test_initial_weights_are_pinned(digits: Dataset) -> None:
 def test_masks_are_pinned(digits: Dataset, criterion: str, mask: str) -> None:
     """Magnitudes on the two sides of the cut are 0.006 apart: no rounding changes the mask."""
     state = new_state(digits)
-    act(state, stage(RANDOM | {"sparsity": 0.5, "criterion": criterion}))
+    run_stage(state, stage(RANDOM | {"sparsity": 0.5, "criterion": criterion}))
     found = state.network.weighted()["linear_1"].weight_mask
     assert np.packbits(found.numpy()).tobytes().hex() == mask
 
@@ -95,7 +97,7 @@ def test_a_record_is_pinned(tmp_path: Path) -> None:
     No test image is nearer than 4e-4 to the border between right and wrong, and a float32 training so short
     differs by about 1e-5 between processors. Without dropout, whose draws depend on how torch was built.
     """
-    sentence = Sentence.model_validate({"data": DATA, "net": SMALL, "stages": [TRAIN, RANDOM, TRAIN]})
+    sentence = RunSpec.model_validate({"data": DATA, "net": SMALL, "stages": [TRAIN, RANDOM, TRAIN]})
     verbs = [step.stage for step in expand_repeats(sentence.stages)]
     hashes = next(stage_hashes(sentence.data, sentence.net, [0], verbs))
     perform(Task(sentence.data, sentence.net, 0, verbs, hashes, 0, frozenset(hashes[-1:]), tmp_path))
@@ -132,7 +134,7 @@ def test_what_the_stages_of_a_run_draw_from_is_another_generator_each_time(
         fresh = {"type": "rewind", "to": "fresh"}
         short = TRAIN | {"steps": 20}
         for words in (RANDOM, short, RANDOM | {"sparsity": 0.5}, fresh, short | {"ramp": ramp}, fresh, short):
-            act(state, stage(words))
+            run_stage(state, stage(words))
         seeds += [seed_for(seed, "init", "fresh", draw) for draw in (1, 2)]
         assert state.drawn == 2
     assert len(seeds) == 2 * (3 + 3 * 3 + 2 + 3)
@@ -143,7 +145,7 @@ def test_fresh_weights_are_those_of_their_own_seed(digits: Dataset) -> None:
     state = new_state(digits)
     found = []
     for draw in (1, 2):
-        act(state, stage({"type": "rewind", "to": "fresh"}))
+        run_stage(state, stage({"type": "rewind", "to": "fresh"}))
         expected = type(state.network)(TINY, seed=seed_for(0, "init", "fresh", draw))
         found.append(state.network.layers["linear_1"].weight.clone())
         assert found[-1].equal(expected.layers["linear_1"].weight)

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.config import Sentence
-from helpers.expansion import Run, load_config
+from helpers.config.expansion import load_config
+from helpers.config.hashing import Run
+from helpers.config.schema import RunSpec
 
 BASE = {
     "data": {"dataset": "mnist"},
@@ -239,6 +240,6 @@ def spelt_out(written: object, full: object, data: st.DataObject) -> object:
 def test_however_a_config_is_spelt_its_hash_is_the_same(runs_of, data, base):
     raw = json.loads(base)
     sentence = {key: raw[key] for key in ("data", "net", "stages")}
-    full = Sentence.model_validate(sentence).model_dump()
+    full = RunSpec.model_validate(sentence).model_dump()
     spelt = spelt_out(sentence, full, data)
     assert runs_of(raw | spelt)[0].hashes == runs_of(raw)[0].hashes

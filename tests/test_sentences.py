@@ -17,7 +17,7 @@ from helpers.analysis import (
     trainings,
     tuned,
 )
-from helpers.expansion import load_config
+from helpers.config.expansion import load_config
 from helpers.utils import load_log
 
 log = cache(lambda name: load_log(ROOT / "logs" / f"{name}.hdf5"))

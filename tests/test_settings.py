@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from conftest import ROOT, TRAIN, results_of
 
-from helpers.columns import ADDED, COLUMNS, SETTINGS
-from helpers.describing import describe
-from helpers.expansion import load_config
+from helpers.config.expansion import load_config
 from helpers.experiment import run_experiment
+from helpers.foundations.columns import ADDED, COLUMNS, SETTINGS
 from helpers.logger import read_log, write_log
+from helpers.running.describing import describe
 from helpers.utils import load_log
 
 CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.json") if path.name != "schema.json")

@@ -15,14 +15,14 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from helpers.checkpoints import from_checkpoint, to_checkpoint
-from helpers.config import Stage
-from helpers.config_parts import NetConfig
-from helpers.data import Dataset
-from helpers.measures import HISTOGRAM_EDGES, measure
-from helpers.stages import act
-from helpers.state import State, begin
-from helpers.train_dojo import evaluate
+from helpers.foundations.data import Dataset
+from helpers.foundations.layers import NetConfig
+from helpers.foundations.stage_settings import StageOrRepeat
+from helpers.methods.evaluation import evaluate
+from helpers.running.checkpoints import from_checkpoint, to_checkpoint
+from helpers.running.measures import HISTOGRAM_EDGES, measure
+from helpers.stages.registry import run_stage
+from helpers.stages.state import State, begin
 
 ROOT = Path(__file__).parents[1]
 MLP = {"layers": [{"type": "flatten"}, {"type": "linear", "units": 16}, {"type": "linear", "units": 10}]}
@@ -46,8 +46,8 @@ SHUFFLE = {"type": "prune", "kind": "weight", "criterion": "shuffle"}
 def after(state: State, *stages: dict[str, Any]) -> State:
     """The state after these stages, which begins as it was given."""
     for words in stages:
-        stage = TypeAdapter(Stage).validate_python(words)
-        act(state, stage)
+        stage = TypeAdapter(StageOrRepeat).validate_python(words)
+        run_stage(state, stage)
     return state
 
 

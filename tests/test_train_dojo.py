@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from helpers.config import TrainStage
-from helpers.data import Dataset, Split
+from helpers.foundations.data import Dataset, Split
+from helpers.foundations.stage_settings import TrainStage
 from helpers.masked_body_builder import LayerMask, MaskedBodyBuilder
-from helpers.train_dojo import TrainDojo, evaluate, learning_rate_factor
+from helpers.methods.evaluation import evaluate
+from helpers.train_dojo import TrainDojo, learning_rate_factor
 
 MLP = {"layers": [{"type": "flatten"}, {"type": "linear", "units": 16}, {"type": "linear", "units": 10}]}
 SOFTMAX = {"layers": [{"type": "flatten"}, {"type": "linear", "units": 10}]}

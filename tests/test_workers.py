@@ -17,15 +17,15 @@ import torch
 from conftest import ROOT
 from distributed import LocalCluster
 
-from helpers import engine, workers
-from helpers.costs import longest_chain, seconds_of
-from helpers.engine import execute
-from helpers.expansion import load_config
+from helpers.config.expansion import load_config
 from helpers.experiment import run_experiment
 from helpers.logger import Log
-from helpers.planning import make_plan
-from helpers.progress import Bar
-from helpers.tasks import Done, Task, perform
+from helpers.running import engine, workers
+from helpers.running.costs import longest_chain, seconds_of
+from helpers.running.engine import execute
+from helpers.running.planning import make_plan
+from helpers.running.progress import Bar
+from helpers.running.tasks import Task, TaskResult, perform
 from helpers.utils import load_log
 
 TRAIN = {"type": "train", "epochs": 1, "batch_size": 100}
@@ -134,7 +134,8 @@ CALLS = """
 import os, sys, time
 from helpers.experiment import run_experiment
 run_experiment(sys.argv[1], out=sys.argv[2], workers=2)
-print(*(nanny.pid for nanny in sys.modules["helpers.workers"]._own.cluster.workers.values()), flush=True)
+own = sys.modules["helpers.running.workers"]._own
+print(*(nanny.pid for nanny in own.cluster.workers.values()), flush=True)
 {end}
 """
 
@@ -152,9 +153,9 @@ def test_no_worker_is_an_orphan(config: Path, tmp_path: Path, end: str) -> None:
     if "sleep" in end:
         assert len(family) == 2
         process.kill()
-    _, said = process.communicate(timeout=60)
+    _, kept = process.communicate(timeout=60)
     assert psutil.wait_procs(family, timeout=20)[1] == []
-    assert "distributed" not in said
+    assert "distributed" not in kept
 
 
 # Small work
@@ -216,7 +217,7 @@ def test_what_fails_here_is_told_after_one_try_with_its_traceback(
 ) -> None:
     tries = []
 
-    def fails(task: Task, *_: Any) -> Done:
+    def fails(task: Task, *_: Any) -> TaskResult:
         tries.append(task.key)
         raise RuntimeError("cosmic ray")
 
@@ -336,11 +337,11 @@ def test_the_bar_ends_at_its_total_whatever_was_heard(
         bar.start()
         for ended, task in enumerate(tasks, 1):
             bar.hear(task.key, task.first, 5)
-            bar.show_heard()
+            bar.show_latest()
             bar.end(task.key, ended)
             bar.hear(task.key, task.first, 7)  # too late
         bar.hear("unknown", 0, 1)
-        bar.show_heard()
+        bar.show_latest()
         assert bar.bar.n == bar.bar.total
 
 
@@ -359,7 +360,7 @@ def test_the_bar_ends_at_its_total_whatever_was_heard(
     ],
 )
 def test_idle_cores_are_told_where_they_are_idle_for_minutes(
-    tiny, write_config, tmp_path, monkeypatch, capsys, seeds, epochs, threads, cores, said
+    tiny, write_config, tmp_path, monkeypatch, capsys, seeds, epochs, threads, cores, kept
 ) -> None:
     stages = [TRAIN | {"epochs": epochs}, {"type": "prune", "kind": "weight", "sparsity": 0.5}]
     tasks = a_plan(tiny, write_config, tmp_path, threads, stages=stages, sweep={}, seeds=list(range(seeds)))
@@ -368,8 +369,8 @@ def test_idle_cores_are_told_where_they_are_idle_for_minutes(
     monkeypatch.setattr(engine, "usable_cores", lambda: cores)
     engine._say_what_is_idle(tasks, seconds, threads)
     found = capsys.readouterr().out
-    assert found.startswith(said)
-    assert bool(found) == bool(said)
+    assert found.startswith(kept)
+    assert bool(found) == bool(kept)
 
 
 def test_estimates_are_of_the_right_order(tiny: Callable, write_config: Callable, tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..columns import value_text
-from ..errors import UserError
+from ..foundations.columns import value_text
+from ..foundations.errors import UserError
 from ..utils import Results
 from . import scales
 from .frames import dense

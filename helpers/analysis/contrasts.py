@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..errors import UserError
+from ..foundations.errors import UserError
 from ..utils import Results
 from .selection import known
 from .statistics import family, single

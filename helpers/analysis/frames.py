@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..errors import UserError
+from ..foundations.errors import UserError
 from ..utils import Results
 from .selection import check_numbers, known
 

@@ -12,8 +12,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 
-from ..errors import UserError
-from ..files import ROOT
+from ..foundations.errors import UserError
+from ..foundations.files import ROOT
 from ..utils import Results
 from .frames import array
 from .look import COLOURS, Look

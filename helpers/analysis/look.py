@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ..columns import value_text
+from ..foundations.columns import value_text
 from ..utils import Results
 from . import scales
 

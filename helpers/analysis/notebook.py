@@ -16,9 +16,9 @@ from typing import Any
 
 import nbformat
 
-from ..errors import UserError
-from ..files import ROOT, atomic
-from ..terminal import say
+from ..foundations.errors import UserError
+from ..foundations.files import ROOT, atomic
+from ..foundations.terminal import say
 from ..utils import Results, load_log
 from .panels import QUICK
 

@@ -21,8 +21,8 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.style import context as style_context
 
-from ..errors import UserError
-from ..files import ROOT
+from ..foundations.errors import UserError
+from ..foundations.files import ROOT
 from ..utils import Results
 from . import scales
 from .look import Look, plain_text, wrapped

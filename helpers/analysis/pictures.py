@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter
 
-from ..errors import UserError
+from ..foundations.errors import UserError
 from .look import Look
 from .panels import Mark, Panel
 

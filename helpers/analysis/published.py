@@ -4,8 +4,8 @@ from typing import Any
 
 import pandas as pd
 
-from ..errors import UserError
-from ..files import ROOT
+from ..foundations.errors import UserError
+from ..foundations.files import ROOT
 from .selection import known, select
 
 

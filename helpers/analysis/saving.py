@@ -7,7 +7,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.style import context as style_context
 
-from ..errors import UserError
+from ..foundations.errors import UserError
 
 
 @style_context("default")  # what is laid out only now does not follow the user's matplotlibrc either

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from ..errors import UserError
+from ..foundations.errors import UserError
 
 
 class Quantity(NamedTuple):

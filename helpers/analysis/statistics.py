@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t, ttest_1samp
 
-from ..columns import SETTINGS
-from ..errors import UserError
+from ..foundations.columns import SETTINGS
+from ..foundations.errors import UserError
 from .selection import check_numbers, equal, known
 
 LEVEL = 0.05

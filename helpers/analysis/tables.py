@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..errors import UserError
+from ..foundations.errors import UserError
 from ..utils import Results
 from .scales import percent_text
 from .selection import known

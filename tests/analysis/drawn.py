@@ -19,10 +19,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation, Text
 
-from helpers.columns import COMPUTED, MEASURED, NUMBERS, RUN_COLUMNS, SETTINGS
-from helpers.describing import describe
-from helpers.expansion import load_config
+from helpers.config.expansion import load_config
+from helpers.foundations.columns import COMPUTED, MEASURED, NUMBERS, RUN_COLUMNS, SETTINGS
 from helpers.logger import Log, Record
+from helpers.running.describing import describe
 from helpers.utils import Results, tables
 
 NET = [

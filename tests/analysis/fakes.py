@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from helpers.columns import MEASURED, RUN_COLUMNS, SETTINGS
+from helpers.foundations.columns import MEASURED, RUN_COLUMNS, SETTINGS
 from helpers.utils import Results
 
 NET = [

@@ -14,8 +14,8 @@ from drawn import curve, imagined, legend, outside, ticks, values_at, words
 
 from helpers.analysis import automatic, overview, plot
 from helpers.analysis.automatic import summarise
-from helpers.errors import UserError
 from helpers.experiment import main, run_experiment
+from helpers.foundations.errors import UserError
 from helpers.utils import Results
 
 AGAIN = {"type": "train", "name": "retrain", "steps": 3, "batch_size": 50}

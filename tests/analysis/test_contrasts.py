@@ -18,7 +18,7 @@ from helpers.analysis.contrasts import (
     over_levels,
 )
 from helpers.analysis.statistics import family
-from helpers.errors import UserError
+from helpers.foundations.errors import UserError
 from helpers.utils import Results
 
 LEVELS = (0.9, 0.98)

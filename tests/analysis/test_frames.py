@@ -22,7 +22,7 @@ from helpers.analysis.frames import (
     pruned,
     trainings,
 )
-from helpers.errors import UserError
+from helpers.foundations.errors import UserError
 
 TRAIN, PRUNE = {"type": "train"}, {"type": "prune", "kind": "weight"}
 SEEDS = range(3)

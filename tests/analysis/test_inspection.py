@@ -8,8 +8,8 @@ from drawn import legend, log_of, made, outside, ticks, words
 
 from helpers.analysis import confusion, digits, filters, histograms, idx_images, input_maps, mistakes, show
 from helpers.analysis.inspection import _row_label
-from helpers.data_files import DATA_ROOT, read_files
-from helpers.errors import UserError
+from helpers.foundations.data_files import DATA_ROOT, read_files
+from helpers.foundations.errors import UserError
 from helpers.utils import Results
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (100, 28, 28), np.uint8)

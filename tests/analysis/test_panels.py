@@ -26,7 +26,7 @@ from helpers.analysis import (
 from helpers.analysis.look import COLOURS, Look
 from helpers.analysis.panels import QUICK_NOTE, Panel, figures_of, save
 from helpers.analysis.scales import compact
-from helpers.errors import UserError
+from helpers.foundations.errors import UserError
 
 SHARES = (0, 0.5, 0.9, 0.99)
 

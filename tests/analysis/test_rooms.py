@@ -12,8 +12,8 @@ import pytest
 from conftest import ROOT
 
 import helpers.analysis
-from helpers.columns import COLUMNS, TAKEN
-from helpers.config_schema import json_schema
+from helpers.config.json_schema import json_schema
+from helpers.foundations.columns import COLUMNS, TAKEN
 
 ANALYSIS = ROOT / "helpers" / "analysis"
 CONFIGS = [path for path in sorted((ROOT / "configs").glob("*.json")) if path.name != "schema.json"]

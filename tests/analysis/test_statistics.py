@@ -26,7 +26,7 @@ from helpers.analysis.statistics import (
     tuned,
     verdict,
 )
-from helpers.errors import UserError
+from helpers.foundations.errors import UserError
 
 NOISE = np.array([0.0004, -0.0002, 0.0001, -0.0003, 0.0])
 """By seed: of mean 0, and far within MARGIN."""

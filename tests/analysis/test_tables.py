@@ -34,7 +34,7 @@ from helpers.analysis import (
     wide,
 )
 from helpers.analysis.notebook import named_tables, with_tables
-from helpers.errors import UserError
+from helpers.foundations.errors import UserError
 
 # Cells
 

@@ -1,0 +1,88 @@
+"""The columns of `results`: whose row it is, the settings that made it, and what was measured."""
+
+import json
+from typing import Any
+
+RUN_COLUMNS = ["experiment", "arm", "seed", "run", "result", "stage", "stage_name", "type", "round", "status"]
+
+
+SETTINGS = [
+    "net", "dataset", "train_size", "validation_size", "split_seed",
+    "train_epochs", "train_steps", "lr", "batch_size", "optimizer", "schedule", "precision",
+    "label_smoothing", "shift",
+    "teacher", "temperature", "alpha", "soft_loss",
+    "kind", "criterion", "scope", "target", "layers", "prune_samples", "ramp_every", "ramp_end",
+    "weight_target", "unit_target", "filter_target",
+    "method", "weigh", "fit", "rounds", "reconstruct_samples", "reconstruct_ridge",
+    "mode", "refit_samples", "refit_ridge",
+    "rewound",
+]  # fmt: skip
+"""What the config says of the stages up to and with the row's: of the last train stage, of the last that
+prunes, of the last refit and rewind; empty where there is none, or where a field does not apply."""
+
+
+ADDED = ["method", "weigh", "fit", "rounds", "reconstruct_samples", "reconstruct_ridge"]
+"""Settings that some logs are older than: one in which no row has a value does not keep them."""
+
+
+NUMBERS = [
+    "train_size", "validation_size", "train_epochs", "train_steps", "lr", "batch_size", "label_smoothing",
+    "shift", "temperature", "alpha", "target", "prune_samples", "ramp_every", "ramp_end",
+    "weight_target", "unit_target", "filter_target",
+    "rounds", "reconstruct_samples", "reconstruct_ridge", "refit_samples", "refit_ridge",
+]  # fmt: skip
+"""Settings that are numbers, also where a log has none of them."""
+
+
+MEASURED = [
+    "val_loss", "val_accuracy", "test_loss", "test_accuracy", "test_errors",
+    "sparsity", "sparsity_all", "effective_sparsity", "unit_sparsity", "filter_sparsity",
+    "params", "macs", "epochs", "train_flops", "wall_s",
+]  # fmt: skip
+"""Columns that every log has, empty where a stage failed."""
+
+
+COMPUTED = ["machine", "device", "threads", "used_precision", "versions"]
+"""Where and with what a result was computed; `used_precision` is that of its products, which a processor may
+not have as the config asks for it. Empty where it was not recorded."""
+
+
+SOMETIMES = [
+    "compact_difference", "traceback",
+    "teacher_agreement", "teacher_divergence", "teacher_agreement_wrong", "teacher_divergence_wrong",
+]  # fmt: skip
+"""Columns that only some stages have."""
+
+
+COLUMNS = [*RUN_COLUMNS, *SETTINGS, *MEASURED, *COMPUTED, *SOMETIMES]
+
+
+TAKEN = [*COLUMNS, "difference", "share", "images", "kept", "value"]
+"""Names that no factor may have: those of columns, and those that tables add."""
+
+
+MEASURES = ["test_accuracy", "val_accuracy", "teacher_agreement", "teacher_agreement_wrong"]
+"""What contrasts compare: shares, of which more is better."""
+
+
+def plain(value: Any) -> Any:
+    """Plain values in one form, as in the hashes: 1.0 is 1, and what is null is left out."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def value_text(value: Any) -> str:
+    """A value as tables and labels name it: a text as it is, all else as JSON in one form, 1.0 as 1."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+CURVE_COLUMNS = (
+    "step", "epoch", "lr", "train_loss", "train_accuracy",
+    "val_loss", "val_accuracy", "test_loss", "test_accuracy", "wall_s",
+)  # fmt: skip
+"""A learning curve's columns; a row is a logged step. Losses are means over samples, in nats."""

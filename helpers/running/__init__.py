@@ -1,0 +1,1 @@
+"""From runs to records: what is missing is planned, computed, kept and collected."""
