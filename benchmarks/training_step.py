@@ -24,8 +24,8 @@ from helpers.config.file import read_json
 from helpers.foundations.data import Dataset, load_dataset
 from helpers.foundations.data_files import DATA_ROOT
 from helpers.foundations.datasets import DataConfig
-from helpers.foundations.stage_settings import TrainStage
 from helpers.masked_body_builder import MaskedBodyBuilder
+from helpers.methods.stage_settings import TrainStage
 from helpers.running.engine import usable_cores
 from helpers.running.provenance import machine, versions
 from helpers.train_dojo import TrainDojo, make_optimizer

@@ -7,49 +7,23 @@ import torch
 from torch import nn
 
 from .foundations.errors import UserError
-from .foundations.layers import WEIGHTED, LayerShape, NetConfig, ShapeError, layer_shapes, next_layer_of
+from .foundations.layers import (
+    ACTIVATIONS,
+    WEIGHTED,
+    LayerShape,
+    NetConfig,
+    ShapeError,
+    layer_shapes,
+    next_layer_of,
+)
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "relu": nn.ReLU,
-    "gelu": nn.GELU,
-    "sigmoid": nn.Sigmoid,
-    "tanh": nn.Tanh,
-    "identity": nn.Identity,
-}
+ACTIVATION_CLASSES = tuple(getattr(nn, name) for name in ACTIVATIONS.values())
 
 INITS = {
     "kaiming_normal": lambda weight, g: nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=g),
     "kaiming_uniform": lambda weight, g: nn.init.kaiming_uniform_(weight, nonlinearity="relu", generator=g),
     "glorot_normal": lambda weight, g: nn.init.xavier_normal_(weight, generator=g),
     "glorot_uniform": lambda weight, g: nn.init.xavier_uniform_(weight, generator=g),
-}
-
-
-class Select(nn.Module):
-    """Passes on some features or channels: [N, C, …] → [N, len(index), …]."""
-
-    def __init__(self, index: list[int]):
-        super().__init__()
-        # Part of the architecture, so no part of what is learned and saved.
-        self.register_buffer("index", torch.tensor(index), persistent=False)
-
-    def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """Values at the places of `index`, in its order."""
-        return values.index_select(1, self.index)
-
-
-MODULES = {
-    "flatten": lambda layer, shape: nn.Flatten(),
-    "linear": lambda layer, shape: nn.Linear(shape[0], layer.units),
-    "conv2d": lambda layer, shape: nn.Conv2d(
-        shape[0], layer.filters, layer.kernel, layer.stride, layer.padding
-    ),
-    "maxpool": lambda layer, shape: nn.MaxPool2d(layer.kernel, layer.stride),
-    "avgpool": lambda layer, shape: nn.AvgPool2d(layer.kernel, layer.stride),
-    "adaptive_avgpool": lambda layer, shape: nn.AdaptiveAvgPool2d(layer.size),
-    "batch_norm": lambda layer, shape: (nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d)(shape[0]),
-    "dropout": lambda layer, shape: nn.Dropout(layer.p),
-    "select": lambda layer, shape: Select(layer.index),
 }
 
 
@@ -80,7 +54,7 @@ class BodyBuilder(nn.Module):
                 raise UserError(
                     f"net.layers[{place}].name: {shape.name!r} means something to torch; choose another"
                 )
-            self.layers[shape.name] = MODULES[shape.type](shape.layer, shape.input_shape)
+            self.layers[shape.name] = shape.layer.module(shape.input_shape)
             if shape.type in WEIGHTED:
                 waiting = shape
             following = self.shapes[place + 1].type if place + 1 < len(self.shapes) else None
@@ -93,7 +67,7 @@ class BodyBuilder(nn.Module):
         """Put the activation of that weighted layer after the module of that name."""
         word = self.activation_of(shape)
         if word != "identity":
-            self.layers[f"{after}:{word}"] = ACTIVATIONS[word]()
+            self.layers[f"{after}:{word}"] = getattr(nn, ACTIVATIONS[word])()
 
     def activation_of(self, shape: LayerShape) -> str:
         """The config's word for the activation of a layer with weights."""
@@ -124,13 +98,13 @@ class BodyBuilder(nn.Module):
         """Layers with a weight by name, from input to logits."""
         return {s.name: self.layers[s.name] for s in self.shapes if s.type in WEIGHTED}
 
-    def reader(self, name: str) -> tuple[str, torch.Tensor]:
+    def next_layer(self, name: str) -> tuple[str, torch.Tensor]:
         """The layer that reads a layer with weights, and which unit or filter each of its inputs is of, [in].
 
         Raises ValueError for the logits, which nothing reads.
         """
-        reader, owners = next_layer_of(self.shapes, name)
-        return reader, torch.tensor(owners, device=self.layers[name].weight.device)
+        reader, source_units = next_layer_of(self.shapes, name)
+        return reader, torch.tensor(source_units, device=self.layers[name].weight.device)
 
     def activated(self, names: list[str]) -> dict[str, nn.Module]:
         """By layer name, the module that puts out the layer's activation, after any batch norm."""
@@ -139,7 +113,7 @@ class BodyBuilder(nn.Module):
         for key, module in self.layers.items():
             if key in weighted:
                 current = key
-            elif not isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d, *ACTIVATIONS.values())):
+            elif not isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d, *ACTIVATION_CLASSES)):
                 current = None
             if current is not None:
                 found[current] = module

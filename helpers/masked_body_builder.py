@@ -35,16 +35,16 @@ LEAKY = (nn.Sigmoid, nn.BatchNorm1d, nn.BatchNorm2d)
 class Gate(nn.Module):
     """Lets nothing of a layer's pruned units pass to its reader."""
 
-    def __init__(self, layer: nn.Module, owners: Tensor):
-        """`owners` [in]: which of the layer's units each value is of; after flatten a channel has many."""
+    def __init__(self, layer: nn.Module, source_units: Tensor):
+        """`source_units` [in]: the unit that each value is of; after flatten a channel has many."""
         super().__init__()
         # In a tuple, so that the layer does not become a submodule of the gate as well.
         self.layer = (layer,)
-        self.register_buffer("owners", owners, persistent=False)
+        self.register_buffer("source_units", source_units, persistent=False)
 
     def forward(self, values: Tensor) -> Tensor:
         """[N, in, …] → the same, exactly 0 for pruned units. Selects, since 0 × inf is no 0."""
-        mask = self.layer[0].unit_mask[self.owners]
+        mask = self.layer[0].unit_mask[self.source_units]
         return torch.where(mask.view(1, -1, *[1] * (values.dim() - 2)), values, 0)
 
 
@@ -80,7 +80,7 @@ class MaskedBodyBuilder(BodyBuilder):
         for name, module in modules:
             if name in weighted:
                 if leaky:
-                    self.layers[f"{name}:gate"] = Gate(weighted[source], self.reader(source)[1])
+                    self.layers[f"{name}:gate"] = Gate(weighted[source], self.next_layer(source)[1])
                 source, leaky = name, False
             elif source is not None and isinstance(module, LEAKY):
                 leaky = True

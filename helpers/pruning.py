@@ -9,10 +9,11 @@ from torch import Tensor
 
 from .foundations.data import Split
 from .foundations.errors import UserError
-from .foundations.prune_settings import PruneSettings
 from .masked_body_builder import LayerMask, MaskedBodyBuilder
 from .methods.budgets import Group, full_count, of_kind, prune_groups
-from .methods.criteria import CRITERIA, NEEDS_DATA, ScoringContext
+from .methods.criteria import CRITERIA
+from .methods.prune_settings import PruneSettings
+from .methods.scoring import ScoringContext
 
 
 def prune(
@@ -27,7 +28,7 @@ def prune(
     """Prune the network in place as a prune stage says, or a ramp at some progress; warnings, if any.
 
     Exactly round(sparsity × n) are pruned (Python's round): those that are pruned already first,
-    then the lowest score, then the lowest index. `images` are what criteria in NEEDS_DATA read, the
+    then the lowest score, then the lowest index. `images` are what criteria that read images see, the
     first `settings.samples` of them. `groups` (default: those of now) say where a ramp began. Criterion
     `shuffle` then moves each layer's mask to random places; what it revives takes its value from
     `reference`, a state_dict (default: 0).
@@ -76,11 +77,12 @@ def _scores(
 ) -> dict[str, Tensor]:
     """The criterion's scores; the network is in evaluation mode meanwhile, as later readers will be."""
     data = {}
-    if settings.criterion in NEEDS_DATA:
+    criterion = CRITERIA[settings.criterion]
+    if criterion.reads_images:
         data = {"images": images.images[: settings.samples], "labels": images.labels[: settings.samples]}
     was_training = network.training
     network.eval()
-    scores = CRITERIA[settings.criterion](ScoringContext(network, names, settings.kind, generator, **data))
+    scores = criterion.score(ScoringContext(network, names, settings.kind, generator, **data))
     network.train(was_training)
     return scores
 

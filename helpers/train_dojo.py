@@ -14,11 +14,11 @@ from .foundations.columns import CURVE_COLUMNS
 from .foundations.data import Dataset, shift_images
 from .foundations.optimizers import Optimizer, Schedule
 from .foundations.seeds import generator, seed_for
-from .foundations.stage_settings import TrainStage, ramp_events, step_count
 from .masked_body_builder import MaskedBodyBuilder
 from .methods.budgets import prune_groups
 from .methods.distillation import TrainedNetwork, soft_loss, split_logits
 from .methods.evaluation import autocast, evaluate
+from .methods.stage_settings import TrainStage, ramp_events, step_count
 from .pruning import prune
 
 

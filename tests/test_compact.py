@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from helpers.foundations.data import Dataset
 from helpers.foundations.layers import NetConfig
-from helpers.foundations.stage_settings import CompactStage, PruneStage, TrainStage
 from helpers.masked_body_builder import LayerMask, MaskedBodyBuilder
 from helpers.methods.compaction import alive_units, compact, effective_cost, largest_difference
+from helpers.methods.stage_settings import CompactStage, PruneStage, TrainStage
 from helpers.running.checkpoints import from_checkpoint, to_checkpoint
 from helpers.stages.registry import run_stage
 from helpers.stages.state import State, begin
@@ -218,7 +218,7 @@ def test_without_units_and_filters_what_remains_is_dense_and_is_what_was_kept(dr
         kept = network.layers[name].weight[masks[name].unit]
         source = [other for other in names if names.index(other) < names.index(name)]
         if source:
-            kept = kept[:, masks[source[-1]].unit[network.reader(source[-1])[1]]]
+            kept = kept[:, masks[source[-1]].unit[network.next_layer(source[-1])[1]]]
         assert layer.weight.equal(kept)
     for kind in ("unit", "filter"):
         assert small.unit_sparsity(kind) == network.unit_sparsity(kind)

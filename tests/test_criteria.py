@@ -11,15 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call, jacrev, vmap
 
-from helpers.config.checks import CRITERION_KINDS
 from helpers.foundations.data import Dataset, Split
 from helpers.foundations.layers import prunable_names
 from helpers.foundations.seeds import generator
-from helpers.foundations.stage_settings import PruneStage
 from helpers.masked_body_builder import MaskedBodyBuilder
-from helpers.methods import criteria
+from helpers.methods import scoring
 from helpers.methods.compaction import compact
-from helpers.methods.criteria import CRITERIA, NEEDS_DATA, ScoringContext
+from helpers.methods.criteria import CRITERIA
+from helpers.methods.scoring import ScoringContext
+from helpers.methods.stage_settings import PruneStage
 from helpers.pruning import prune
 from helpers.stages.registry import run_stage
 from helpers.stages.state import begin
@@ -48,7 +48,7 @@ CNN = {
     ]
 }  # fmt: skip
 NETS = {"mlp": MLP, "tanh": TANH, "cnn": CNN}
-PAIRS = [(criterion, kind) for criterion, kinds in CRITERION_KINDS.items() for kind in kinds]
+PAIRS = [(criterion, kind) for criterion, found in CRITERIA.items() for kind in found.kinds]
 NOT_SHUFFLED = [pair for pair in PAIRS if pair[0] != "shuffle"]
 
 
@@ -72,8 +72,8 @@ def scored(network: MaskedBodyBuilder, criterion: str, kind: str, images: Split)
     """What the criterion gives the layers of this kind, the logits too where weights are meant."""
     names, logits = prunable_names(network.net, kind)
     names += [logits] if kind == "weight" else []
-    scene = ScoringContext(network, names, kind, generator(0, "masks", 0), images.images, images.labels)
-    return {name: value.double().numpy() for name, value in CRITERIA[criterion](scene).items()}
+    context = ScoringContext(network, names, kind, generator(0, "masks", 0), images.images, images.labels)
+    return {name: value.double().numpy() for name, value in CRITERIA[criterion].score(context).items()}
 
 
 def assert_close(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
@@ -345,7 +345,7 @@ def pruned(network: MaskedBodyBuilder, images: Split, stage: PruneStage) -> list
     return warnings
 
 
-READING = [(criterion, kind) for criterion, kind in PAIRS if criterion in NEEDS_DATA]
+READING = [(criterion, kind) for criterion, kind in PAIRS if CRITERIA[criterion].reads_images]
 
 
 @pytest.mark.parametrize(("criterion", "kind"), READING)
@@ -354,7 +354,7 @@ def test_many_batches_give_what_one_gives(
 ) -> None:
     network, images, found = made(CNN), few(digits, 40), []
     for batch in (40, 7):
-        monkeypatch.setattr(criteria, "BATCH", batch)
+        monkeypatch.setattr(scoring, "BATCH", batch)
         found.append(scored(network, criterion, kind, images))
     assert_close(found[1], found[0])
 
@@ -444,7 +444,6 @@ def totals(network: MaskedBodyBuilder, kind: str) -> dict[str, int]:
 def test_every_criterion_prunes_exactly_the_rounded_share_of_layers_or_of_all(
     digits: Dataset, criterion: str, kind: str, sparsity: float
 ) -> None:
-    assert CRITERIA.keys() == CRITERION_KINDS.keys()
     images, sizes = few(digits, 20), totals(made(CNN), kind)
     network = made(CNN)
     pruned(network, images, words(criterion, kind, sparsity=sparsity))

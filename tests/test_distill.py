@@ -22,10 +22,10 @@ from helpers.foundations.data import Dataset, Split, load_dataset
 from helpers.foundations.datasets import DataConfig
 from helpers.foundations.errors import UserError
 from helpers.foundations.seeds import seed_for
-from helpers.foundations.stage_settings import PruneStage, TrainStage
 from helpers.logger import Log, Record, read_log, write_log
 from helpers.masked_body_builder import LayerMask, MaskedBodyBuilder
 from helpers.methods.distillation import Fidelity, TrainedNetwork, fidelity, soft_loss
+from helpers.methods.stage_settings import PruneStage, TrainStage
 from helpers.running import orchestration, tasks
 from helpers.running.measures import measure
 from helpers.running.planning import make_plan

@@ -23,8 +23,8 @@ from helpers.experiment import load_network, main, run_experiment
 from helpers.foundations.datasets import DataConfig
 from helpers.foundations.errors import UserError
 from helpers.foundations.layers import NetConfig
-from helpers.foundations.stage_settings import TrainStage
 from helpers.logger import read_log
+from helpers.methods.stage_settings import TrainStage
 from helpers.running import orchestration
 from helpers.running.engine import execute
 from helpers.running.tasks import Task, TaskResult, perform

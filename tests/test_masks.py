@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from helpers.foundations.stage_settings import TrainStage
 from helpers.masked_body_builder import LayerMask, MaskedBodyBuilder
+from helpers.methods.stage_settings import TrainStage
 from helpers.train_dojo import make_optimizer
 
 torch.set_num_threads(1)

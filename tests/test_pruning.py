@@ -11,8 +11,8 @@ from torch.nn.utils import prune as oracle
 from helpers.body_builder import BodyBuilder
 from helpers.foundations.errors import UserError
 from helpers.foundations.seeds import generator
-from helpers.foundations.stage_settings import PruneStage
 from helpers.masked_body_builder import LayerMask, MaskedBodyBuilder
+from helpers.methods.stage_settings import PruneStage
 from helpers.pruning import prune
 
 torch.set_num_threads(1)

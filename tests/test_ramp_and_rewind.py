@@ -21,9 +21,9 @@ from helpers.foundations.data import Dataset
 from helpers.foundations.datasets import DataConfig
 from helpers.foundations.layers import NetConfig
 from helpers.foundations.numerics import numerics
-from helpers.foundations.stage_settings import StageOrRepeat, TrainStage
 from helpers.logger import read_record
 from helpers.masked_body_builder import LayerMask, MaskedBodyBuilder
+from helpers.methods.stage_settings import StageOrRepeat, TrainStage
 from helpers.running.checkpoints import from_checkpoint, to_checkpoint
 from helpers.running.tasks import Task, perform, record_path, restore, weights_path
 from helpers.stages.registry import PERSISTENT, run_stage

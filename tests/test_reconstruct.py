@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from helpers.foundations.data import Dataset
 from helpers.foundations.errors import UserError
 from helpers.foundations.layers import NetConfig
-from helpers.foundations.stage_settings import ReconstructStage, StageOrRepeat
 from helpers.masked_body_builder import MaskedBodyBuilder
 from helpers.methods.evaluation import evaluate
 from helpers.methods.least_squares import moments_of, solve
 from helpers.methods.reconstruction import reconstruct
 from helpers.methods.rectified import Rectifier, rectified_moments, rectifier_of
 from helpers.methods.sensitivity import outgoing, sensitivity
+from helpers.methods.stage_settings import ReconstructStage, StageOrRepeat
 from helpers.stages.registry import run_stage
 from helpers.stages.state import State, begin
 

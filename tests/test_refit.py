@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from helpers.foundations.data import Dataset
 from helpers.foundations.errors import UserError
 from helpers.foundations.layers import NetConfig
-from helpers.foundations.stage_settings import StageOrRepeat
 from helpers.masked_body_builder import LayerMask, MaskedBodyBuilder
 from helpers.methods.evaluation import evaluate
 from helpers.methods.least_squares import Moments, solve
 from helpers.methods.refit import refit
+from helpers.methods.stage_settings import StageOrRepeat
 from helpers.stages.registry import run_stage
 from helpers.stages.state import State, begin
 

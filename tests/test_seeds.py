@@ -17,8 +17,8 @@ from helpers.config.schema import RunSpec
 from helpers.foundations.data import Dataset, shift_images
 from helpers.foundations.layers import NetConfig
 from helpers.foundations.seeds import generator, seed_for
-from helpers.foundations.stage_settings import StageOrRepeat, TrainStage
 from helpers.logger import read_record
+from helpers.methods.stage_settings import StageOrRepeat, TrainStage
 from helpers.running.tasks import Task, perform, record_path
 from helpers.stages import registry as stages
 from helpers.stages.registry import run_stage

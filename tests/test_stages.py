@@ -17,8 +17,8 @@ from torch import Tensor
 
 from helpers.foundations.data import Dataset
 from helpers.foundations.layers import NetConfig
-from helpers.foundations.stage_settings import StageOrRepeat
 from helpers.methods.evaluation import evaluate
+from helpers.methods.stage_settings import StageOrRepeat
 from helpers.running.checkpoints import from_checkpoint, to_checkpoint
 from helpers.running.measures import HISTOGRAM_EDGES, measure
 from helpers.stages.registry import run_stage

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from helpers.foundations.data import Dataset, Split
-from helpers.foundations.stage_settings import TrainStage
 from helpers.masked_body_builder import LayerMask, MaskedBodyBuilder
 from helpers.methods.evaluation import evaluate
+from helpers.methods.stage_settings import TrainStage
 from helpers.train_dojo import TrainDojo, learning_rate_factor
 
 MLP = {"layers": [{"type": "flatten"}, {"type": "linear", "units": 16}, {"type": "linear", "units": 10}]}

@@ -4,9 +4,10 @@ import math
 
 from ..foundations.datasets import DATASETS
 from ..foundations.layers import ShapeError, layer_names, layer_shapes, prunable_names
-from ..foundations.prune_settings import Ramp
 from ..foundations.settings import Loc
-from ..foundations.stage_settings import (
+from ..methods.criteria import CRITERIA
+from ..methods.prune_settings import Ramp
+from ..methods.stage_settings import (
     Pruning,
     ReconstructStage,
     RefitStage,
@@ -20,21 +21,6 @@ from .hashing import Step, expand_repeats
 from .messages import nearest
 from .prune_bounds import PruneBounds
 from .schema import RunSpec
-
-_ALL, _UNITS = ("weight", "unit", "filter"), ("unit", "filter")
-CRITERION_KINDS = {
-    "magnitude": _ALL,
-    "l1": _UNITS,
-    "in_out": _UNITS,
-    "wanda": ("weight",),
-    "contribution": _ALL,
-    "apoz": _UNITS,
-    "taylor": _ALL,
-    "obd": ("weight",),
-    "random": _ALL,
-    "shuffle": _ALL,
-}
-"""What each criterion can rank."""
 
 
 def cross_mistakes(spec: RunSpec) -> list[tuple[Loc, str]]:
@@ -170,12 +156,14 @@ def _method_mistakes(spec: RunSpec, stage: Pruning, names: list[str]) -> list[tu
             text = "'rectified' is of what a ReLU reads, and this net has no activation 'relu': use 'linear'"
             mistakes.append((("fit",), text))
         return mistakes
-    if stage.kind not in CRITERION_KINDS[stage.criterion]:
-        fitting = [word for word, kinds in CRITERION_KINDS.items() if stage.kind in kinds]
+    criterion = CRITERIA[stage.criterion]
+    if stage.kind not in criterion.kinds:
+        fitting = [name for name, other in CRITERIA.items() if stage.kind in other.kinds]
         text = f"{stage.criterion!r} does not rank {stage.kind}s" + nearest("", fitting)
         mistakes.append((("criterion",), text))
-    if stage.criterion == "apoz" and any(_activation(spec, name) != "relu" for name in names):
-        text = "'apoz' counts activations that are exactly 0: it needs the activation 'relu'"
+    needed = criterion.activation
+    if needed is not None and any(_activation(spec, name) != needed for name in names):
+        text = f"{stage.criterion!r} means nothing of other activations: it needs the activation {needed!r}"
         mistakes.append((("criterion",), text))
     return mistakes
 

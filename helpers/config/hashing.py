@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from ..foundations.datasets import DataConfig
 from ..foundations.layers import NetConfig
 from ..foundations.settings import Loc, whole
-from ..foundations.stage_settings import AnyStage, RepeatStage, StageOrRepeat, TrainStage, prune_settings_of
+from ..methods.stage_settings import AnyStage, RepeatStage, StageOrRepeat, TrainStage, prune_settings_of
 
 SCHEMA_VERSION = 1
 """Part of every hash. Raise it when the meaning of configs changes as a whole."""

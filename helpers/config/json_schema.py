@@ -4,7 +4,7 @@ import json
 from typing import Any, get_args
 
 from ..foundations.files import ROOT
-from ..foundations.stage_settings import AnyStage
+from ..methods.stage_settings import AnyStage
 from .meaning import ArmMeaning, Meaning
 from .schema import ConfigFile
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 
 from ..foundations.layers import WEIGHTED, LayerShape, NetConfig
-from ..foundations.prune_settings import PruneAmount, PruneSettings
 from ..foundations.settings import Loc
-from ..foundations.stage_settings import Pruning, prune_amounts
+from ..methods.prune_settings import PruneAmount, PruneSettings
+from ..methods.stage_settings import Pruning, prune_amounts
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pydantic import Field
 from ..foundations.datasets import DataConfig
 from ..foundations.layers import NetConfig
 from ..foundations.settings import Count, StrictModel
-from ..foundations.stage_settings import StageOrRepeat
+from ..methods.stage_settings import StageOrRepeat
 from .meaning import Meaning
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..foundations.errors import UserError
 from ..foundations.settings import Loc, whole
-from ..foundations.stage_settings import Teacher, TrainStage
+from ..methods.stage_settings import Teacher, TrainStage
 from .hashing import Run, stage_hashes
 from .messages import nearest, path_text, short
 

@@ -1,21 +1,48 @@
-"""Layers: what a config says of each, and its shapes, parameters and MACs, without torch."""
+"""Layers: one class a type, with what a config says of it, its shapes, its cost and its torch module.
+
+Torch is loaded when a module is made, so that a config is checked without it.
+"""
 
 import math
 from collections import Counter
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from .datasets import DATASETS
 from .settings import Count, Share, StrictModel, Word
 
-ActivationName = Literal["relu", "gelu", "sigmoid", "tanh", "identity"]
+if TYPE_CHECKING:
+    from torch import nn
 
+ACTIVATIONS = {
+    "relu": "ReLU",
+    "leaky_relu": "LeakyReLU",
+    "gelu": "GELU",
+    "sigmoid": "Sigmoid",
+    "tanh": "Tanh",
+    "identity": "Identity",
+}
+"""By the config's word, the class of torch.nn that computes it, as torch has it by default."""
 
+ActivationName = Literal[tuple(ACTIVATIONS)]
 Activation = Annotated[
     ActivationName | None, Field(description="After this layer (and its batch norm); default: the net's.")
 ]
+
+
+Shape = tuple[int, ...]
+"""Without the batch: (C, H, W) or (features,)."""
+
+
+class ShapeError(ValueError):
+    """A layer that does not fit what comes before it; `index` is its place in `net.layers`."""
+
+    def __init__(self, message: str, field: str | None = None, index: int = 0):
+        super().__init__(message)
+        self.field, self.index = field, index
 
 
 class LayerBase(StrictModel):
@@ -26,11 +53,31 @@ class LayerBase(StrictModel):
         description="Address for prune stages; default: its type and number, such as linear_1.",
     )
 
+    def output_shape(self, shape: Shape) -> Shape:
+        """What it makes of an input of this shape. Raises ShapeError where it does not fit."""
+        return shape
+
+    def cost(self, shape: Shape, output: Shape) -> tuple[int, int]:
+        """Parameters, and multiply-accumulates of one sample."""
+        return 0, 0
+
+    def module(self, shape: Shape) -> "nn.Module":
+        """The module that computes it, for an input of this shape."""
+        raise NotImplementedError
+
 
 class Flatten(LayerBase):
     """Images or feature maps to vectors."""
 
     type: Literal["flatten"]
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """All values in one dimension."""
+        return (math.prod(shape),)
+
+    def module(self, shape: Shape) -> "nn.Module":
+        """torch's."""
+        return _nn().Flatten()
 
 
 class Linear(LayerBase):
@@ -39,6 +86,20 @@ class Linear(LayerBase):
     type: Literal["linear"]
     units: Count = Field(ge=1, description="Output neurons.")
     activation: Activation = None
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """A value a unit."""
+        if len(shape) != 1:
+            raise ShapeError(f"expected a flat input, found {shape}: put a flatten layer before it")
+        return (self.units,)
+
+    def cost(self, shape: Shape, output: Shape) -> tuple[int, int]:
+        """A weight an input and unit, a bias a unit."""
+        return (shape[0] + 1) * self.units, shape[0] * self.units
+
+    def module(self, shape: Shape) -> "nn.Module":
+        """torch's."""
+        return _nn().Linear(shape[0], self.units)
 
 
 class Conv2d(LayerBase):
@@ -51,6 +112,19 @@ class Conv2d(LayerBase):
     padding: Count = Field(0, ge=0, description="Zeros around the input, pixels on each side.")
     activation: Activation = None
 
+    def output_shape(self, shape: Shape) -> Shape:
+        """A map a filter."""
+        return (self.filters, *_windows(shape, self.kernel, self.stride, self.padding))
+
+    def cost(self, shape: Shape, output: Shape) -> tuple[int, int]:
+        """Weights at every place, padding included; a bias a filter."""
+        weights = shape[0] * self.kernel**2 * self.filters
+        return weights + self.filters, weights * output[1] * output[2]
+
+    def module(self, shape: Shape) -> "nn.Module":
+        """torch's."""
+        return _nn().Conv2d(shape[0], self.filters, self.kernel, self.stride, self.padding)
+
 
 class Pool(LayerBase):
     """What max and average pooling share."""
@@ -58,17 +132,30 @@ class Pool(LayerBase):
     kernel: Count = Field(2, ge=1, description="Window side, pixels.")
     stride: Count | None = Field(None, ge=1, description="Step of the window, pixels; default: the kernel.")
 
+    def output_shape(self, shape: Shape) -> Shape:
+        """A value a window."""
+        windows = _windows(shape, self.kernel, self.stride or self.kernel)
+        return (shape[0], *windows)
+
 
 class MaxPool(Pool):
     """Largest value of each window."""
 
     type: Literal["maxpool"]
 
+    def module(self, shape: Shape) -> "nn.Module":
+        """torch's."""
+        return _nn().MaxPool2d(self.kernel, self.stride)
+
 
 class AvgPool(Pool):
     """Mean of each window."""
 
     type: Literal["avgpool"]
+
+    def module(self, shape: Shape) -> "nn.Module":
+        """torch's."""
+        return _nn().AvgPool2d(self.kernel, self.stride)
 
 
 class AdaptiveAvgPool(LayerBase):
@@ -77,11 +164,29 @@ class AdaptiveAvgPool(LayerBase):
     type: Literal["adaptive_avgpool"]
     size: Count = Field(1, ge=1, description="Output side, pixels.")
 
+    def output_shape(self, shape: Shape) -> Shape:
+        """As many values as are asked for."""
+        channels, _, _ = _map(shape)
+        return (channels, self.size, self.size)
+
+    def module(self, shape: Shape) -> "nn.Module":
+        """torch's."""
+        return _nn().AdaptiveAvgPool2d(self.size)
+
 
 class BatchNorm(LayerBase):
     """Batch normalisation (Ioffe and Szegedy 2015), between a layer and its activation."""
 
     type: Literal["batch_norm"]
+
+    def cost(self, shape: Shape, output: Shape) -> tuple[int, int]:
+        """A gain and an offset a feature or channel."""
+        return 2 * shape[0], 0
+
+    def module(self, shape: Shape) -> "nn.Module":
+        """torch's for features, or for maps."""
+        nn = _nn()
+        return (nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d)(shape[0])
 
 
 class Dropout(LayerBase):
@@ -90,12 +195,28 @@ class Dropout(LayerBase):
     type: Literal["dropout"]
     p: Share = Field(0.5, lt=1, description="Probability that a value is dropped.")
 
+    def module(self, shape: Shape) -> "nn.Module":
+        """torch's."""
+        return _nn().Dropout(self.p)
+
 
 class Select(LayerBase):
     """Only some features, or some channels, in this order; compact puts it before layers with dead inputs."""
 
     type: Literal["select"]
     index: list[Annotated[Count, Field(ge=0)]] = Field(min_length=1, description="Places from 0.")
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """As many features or channels as are selected."""
+        if max(self.index) >= shape[0]:
+            raise ShapeError(f"expected places below {shape[0]}, found {max(self.index)}", "index")
+        return (len(self.index), *shape[1:])
+
+    def module(self, shape: Shape) -> "nn.Module":
+        """Our own: torch has none."""
+        from .selecting import Selection
+
+        return Selection(self.index)
 
 
 Layer = Annotated[
@@ -125,8 +246,8 @@ class LayerShape:
 
     name: str
     layer: Layer
-    input_shape: tuple[int, ...]
-    output_shape: tuple[int, ...]
+    input_shape: Shape
+    output_shape: Shape
     params: int
     macs: int
 
@@ -134,14 +255,6 @@ class LayerShape:
     def type(self) -> str:
         """The config's word for this layer."""
         return self.layer.type
-
-
-class ShapeError(ValueError):
-    """A layer that does not fit what comes before it; `index` is its place in `net.layers`."""
-
-    def __init__(self, index: int, message: str, field: str | None = None):
-        super().__init__(message)
-        self.index, self.field = index, field
 
 
 def layer_names(net: NetConfig) -> list[str]:
@@ -155,7 +268,8 @@ def layer_names(net: NetConfig) -> list[str]:
         count[layer.type] += 1
         name = layer.name or f"{layer.type}_{count[layer.type]}"
         if name in names:
-            raise ShapeError(index, f"layer {names.index(name)} is called {name!r} already", "name")
+            text = f"layer {names.index(name)} is called {name!r} already"
+            raise ShapeError(text, "name", index)
         names.append(name)
     return names
 
@@ -169,29 +283,35 @@ def layer_shapes(net: NetConfig, dataset: str) -> list[LayerShape]:
     shape, classes, _ = DATASETS[dataset]
     shapes = []
     for index, (name, layer) in enumerate(zip(layer_names(net), net.layers, strict=True)):
-        output = _output_shape(index, layer, shape)
-        shapes.append(LayerShape(name, layer, shape, output, *_cost(layer, shape, output)))
+        try:
+            output = layer.output_shape(shape)
+        except ShapeError as error:
+            error.index = index
+            raise
+        shapes.append(LayerShape(name, layer, shape, output, *layer.cost(shape, output)))
         shape = output
     last = len(net.layers) - 1
     if net.layers[last].type != "linear":
-        raise ShapeError(last, f"expected a linear layer with the logits, found {net.layers[last].type!r}")
+        text = f"expected a linear layer with the logits, found {net.layers[last].type!r}"
+        raise ShapeError(text, index=last)
     if shape != (classes,):
-        raise ShapeError(last, f"expected {classes}, the classes of {dataset}, found {shape[0]}", "units")
+        text = f"expected {classes}, the classes of {dataset}, found {shape[0]}"
+        raise ShapeError(text, "units", last)
     return shapes
 
 
 def next_layer_of(shapes: list[LayerShape], name: str) -> tuple[str, list[int]]:
     """The layer that reads a layer's output, and which unit or filter each of its inputs is of."""
     place = next(index for index, shape in enumerate(shapes) if shape.name == name)
-    owners = list(range(shapes[place].output_shape[0]))
+    source_units = list(range(shapes[place].output_shape[0]))
     for shape in shapes[place + 1 :]:
         if shape.type in WEIGHTED:
-            return shape.name, owners
+            return shape.name, source_units
         if shape.type == "flatten":
             size = math.prod(shape.input_shape[1:])
-            owners = [owner for owner in owners for _ in range(size)]
+            source_units = [owner for owner in source_units for _ in range(size)]
         elif shape.type == "select":
-            owners = [owners[place] for place in shape.layer.index]
+            source_units = [source_units[place] for place in shape.layer.index]
     raise ValueError(f"{name}: nothing reads the logits")
 
 
@@ -205,40 +325,24 @@ def prunable_names(net: NetConfig, kind: str) -> tuple[list[str], str]:
     return [name for name, type_ in weighted if type_ in types], logits
 
 
-def _output_shape(index: int, layer: Layer, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """What the layer makes of an input of this shape."""
-    if layer.type == "flatten":
-        return (math.prod(shape),)
-    if layer.type == "linear":
-        if len(shape) != 1:
-            raise ShapeError(index, f"expected a flat input, found {shape}: put a flatten layer before it")
-        return (layer.units,)
-    if layer.type in ("batch_norm", "dropout"):
-        return shape
-    if layer.type == "select":
-        if max(layer.index) >= shape[0]:
-            raise ShapeError(index, f"expected places below {shape[0]}, found {max(layer.index)}", "index")
-        return (len(layer.index), *shape[1:])
+def _map(shape: Shape) -> Shape:
+    """The shape, where it is that of maps. Raises ShapeError."""
     if len(shape) != 3:
-        raise ShapeError(index, f"expected (channels, height, width), found {shape}: it is flat already")
-    channels, height, width = shape
-    if layer.type == "adaptive_avgpool":
-        return (channels, layer.size, layer.size)
-    conv = layer.type == "conv2d"
-    padding = layer.padding if conv else 0
-    stride = layer.stride or layer.kernel
-    if layer.kernel > min(height, width) + 2 * padding:
+        raise ShapeError(f"expected (channels, height, width), found {shape}: it is flat already")
+    return shape
+
+
+def _windows(shape: Shape, kernel: int, stride: int, padding: int = 0) -> Shape:
+    """How many windows there are along each axis. Raises ShapeError where there is none."""
+    _, height, width = _map(shape)
+    if kernel > min(height, width) + 2 * padding:
         where = f"{height}×{width} pixels" + (f" with padding {padding}" if padding else "")
-        raise ShapeError(index, f"expected a kernel that fits {where}, found {layer.kernel}", "kernel")
-    sides = [(side + 2 * padding - layer.kernel) // stride + 1 for side in (height, width)]
-    return (layer.filters if conv else channels, *sides)
+        raise ShapeError(f"expected a kernel that fits {where}, found {kernel}", "kernel")
+    return tuple((side + 2 * padding - kernel) // stride + 1 for side in (height, width))
 
 
-def _cost(layer: Layer, shape: tuple[int, ...], output: tuple[int, ...]) -> tuple[int, int]:
-    """Parameters and MACs."""
-    if layer.type == "linear":
-        return (shape[0] + 1) * layer.units, shape[0] * layer.units
-    if layer.type == "conv2d":
-        weights = shape[0] * layer.kernel**2 * layer.filters
-        return weights + layer.filters, weights * output[1] * output[2]
-    return (2 * shape[0], 0) if layer.type == "batch_norm" else (0, 0)
+def _nn() -> ModuleType:
+    """torch.nn, loaded when it is needed."""
+    from torch import nn
+
+    return nn

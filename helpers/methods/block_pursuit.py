@@ -12,15 +12,16 @@ from .pursuit import SPENT, first_of_best
 
 
 def follow_blocks(
-    gram: Tensor, cross: Tensor, owners: Tensor, alive: Tensor, steps: int
+    gram: Tensor, cross: Tensor, source_units: Tensor, alive: Tensor, steps: int
 ) -> tuple[Tensor, Tensor, float]:
     """The first units chosen [≤ steps], their values, and the operations it took.
 
     `gram` [in, in] with its penalty, `cross` [in, out] with each target in the weight that it has, float64;
-    `owners` [in]: which unit each input is of; `alive` [units], bool. The value is the fall of the penalised
-    squared error, or the smallest before where that was smaller. It ends where nothing is gained any more.
+    `source_units` [in]: which unit each input is of; `alive` [units], bool. The value is the fall of the
+    penalised squared error, or the smallest before where that was smaller. It ends where nothing is gained
+    any more.
     """
-    places, is_there = _places(owners, len(alive))
+    places, is_there = _places(source_units, len(alive))
     least = SPENT * gram.diagonal()[places]
     gram, cross, free, flops = gram.clone(), cross.clone(), alive & is_there.any(1), 0.0
     order: list[Tensor] = []
@@ -44,18 +45,18 @@ def follow_blocks(
         cross.addmm_(basis.T, own, alpha=-1)
         free = free.index_fill(0, index, False)
         flops += 2.0 * len(block) * len(gram) * (len(gram) + cross.shape[1]) + 2.0 * cross.numel()
-    nothing = owners.new_zeros(0)
+    nothing = source_units.new_zeros(0)
     return torch.stack(order) if order else nothing, torch.stack(values) if order else nothing.double(), flops
 
 
-def _places(owners: Tensor, units: int) -> tuple[Tensor, Tensor]:
+def _places(source_units: Tensor, units: int) -> tuple[Tensor, Tensor]:
     """The inputs of each unit, and which of these entries are any: [units, most inputs of one]."""
-    counts = owners.bincount(minlength=units)
-    by_unit = owners.argsort(stable=True)
-    offset = torch.arange(max(1, int(counts.max())), device=owners.device)
+    counts = source_units.bincount(minlength=units)
+    by_unit = source_units.argsort(stable=True)
+    offset = torch.arange(max(1, int(counts.max())), device=source_units.device)
     is_there = offset < counts.view(-1, 1)
     places = (counts.cumsum(0) - counts).view(-1, 1) + offset
-    return by_unit[places.clamp(max=len(owners) - 1)], is_there
+    return by_unit[places.clamp(max=len(source_units) - 1)], is_there
 
 
 def _factors(gram: Tensor, places: Tensor, is_there: Tensor, least: Tensor) -> Tensor:

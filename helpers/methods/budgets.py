@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..foundations.errors import UserError
-from ..foundations.prune_settings import PruneAmount, PruneSettings
-from ..foundations.stage_settings import Pruning, prune_amounts
 from ..masked_body_builder import LayerMask, MaskedBodyBuilder
+from .prune_settings import PruneAmount, PruneSettings
+from .stage_settings import Pruning, prune_amounts
 
 
 @dataclass(frozen=True)

@@ -201,7 +201,7 @@ def _must_stay(
     found: dict[str, set[int]] = {}
     # From the logits back, since what only a removed filter reads need not stay.
     for name in reversed([name for name in network.weighted() if name != network.logits_name]):
-        reader_name, owners = network.reader(name)
+        reader_name, source_units = network.next_layer(name)
         reader, staying = network.layers[reader_name], set()
         if isinstance(reader, nn.Conv2d):
             maps = constants[reader_name].flatten(1)
@@ -211,7 +211,7 @@ def _must_stay(
             readers = alive[reader_name][1].clone()
             readers[list(found[reader_name])] = True
             is_read = reader.weight_mask[readers].flatten(2).any(2).any(0)
-            staying = set(owners[~is_foldable & is_read & ~reached[name][1][owners]].tolist())
+            staying = set(source_units[~is_foldable & is_read & ~reached[name][1][source_units]].tolist())
         found[name] = staying if staying or alive[name][1].any() else {0}
     return found
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..foundations.errors import UserError
-from .matrices import patches, rows
+from .activations import patches, rows
 
 CONSTANT = 1e-10
 """What varies less than this, as a share of its mean square, does so by rounding: it is a constant."""

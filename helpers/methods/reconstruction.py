@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from ..foundations.stage_settings import ReconstructStage
 from ..masked_body_builder import LayerMask, MaskedBodyBuilder
 from .block_pursuit import follow_blocks
 from .budgets import prune_groups
@@ -20,6 +19,7 @@ from .pursuit import Problem, best_of, filled, follow, support
 from .rectified import rectified_moments, rectifier_of
 from .refit import BATCH
 from .sensitivity import SAMPLES, outgoing, sensitivity
+from .stage_settings import ReconstructStage
 
 
 @torch.no_grad()
@@ -150,8 +150,8 @@ class Walk:
         if reader == self.network.logits_name:
             cross = cross - cross.mean(1, keepdim=True)  # what all classes share decides nothing
         cross = cross * self.costs[reader].sqrt()
-        owners = self._owners(source, reader)
-        order, values, flops = follow_blocks(gram, cross, owners, self._alive(source), steps)
+        source_units = self._source_units(source, reader)
+        order, values, flops = follow_blocks(gram, cross, source_units, self._alive(source), steps)
         self.flops += flops
         return order, values
 
@@ -162,21 +162,26 @@ class Walk:
         if self.settings.method == "contribution":
             weight = self.network.layers[reader].weight.flatten(1).double()
             squares = moments.gram.diagonal() * (self.costs[reader].view(-1, 1) * weight**2).sum(0)
-            owners = self._owners(source, reader)
-            return torch.zeros_like(self.norms[source]).index_add_(0, owners, squares).sqrt()
+            source_units = self._source_units(source, reader)
+            return torch.zeros_like(self.norms[source]).index_add_(0, source_units, squares).sqrt()
         return self.norms[source] * self.costs[source].sqrt()
 
-    def _owners(self, source: str, reader: str) -> Tensor:
+    def _source_units(self, source: str, reader: str) -> Tensor:
         """Which unit or filter each input of the reader, as a matrix, is of: [in × kernel²]."""
-        owners = self.network.reader(source)[1]
-        return owners.repeat_interleave(self.network.layers[reader].weight[0].numel() // len(owners))
+        source_units = self.network.next_layer(source)[1]
+        return source_units.repeat_interleave(
+            self.network.layers[reader].weight[0].numel() // len(source_units)
+        )
 
     def _without(
         self, source: str, reader: str, values: list[Tensor], moments: Moments
     ) -> tuple[list[Tensor], Moments]:
         """What the reader is given, and its moments, when the pruned units of a layer give exactly 0."""
         unit_mask = self.network.masks_of(source).unit
-        passes, column = unit_mask[self.network.reader(source)[1]], unit_mask[self._owners(source, reader)]
+        passes, column = (
+            unit_mask[self.network.next_layer(source)[1]],
+            unit_mask[self._source_units(source, reader)],
+        )
         values = [torch.where(passes.view(1, -1, *[1] * (v.dim() - 2)), v, 0) for v in values]
         gram = moments.gram * column * column.view(-1, 1)
         cross = moments.cross * column.view(-1, 1)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ..masked_body_builder import MaskedBodyBuilder
+from .activations import patches, rows
 from .least_squares import Moments
-from .matrices import patches, rows
 
 
 @dataclass

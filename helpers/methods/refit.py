@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ..masked_body_builder import MaskedBodyBuilder
+from .activations import rows
 from .gauss_newton import solve_logits
 from .least_squares import CONSTANT, moment_flops, moments_of, solve, solve_flops
-from .matrices import rows
 
 BATCH = 500
 """Images at a time."""

@@ -4,8 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ..masked_body_builder import MaskedBodyBuilder
-from .criteria import squares_by_input, watch
-from .matrices import rows
+from .activations import rows, squares_by_input, watch
 
 SAMPLES = 2000
 """Images over which the sensitivity is a mean: the first ones."""
@@ -48,9 +47,9 @@ def outgoing(network: MaskedBodyBuilder) -> dict[str, Tensor]:
     for name, layer in network.weighted().items():
         found[name] = torch.ones_like(layer.bias, dtype=torch.float64)
         if name != network.logits_name:
-            reader, owners = network.reader(name)
+            reader, source_units = network.next_layer(name)
             squares = squares_by_input(network.layers[reader]).double()
-            found[name] = torch.zeros_like(found[name]).index_add_(0, owners, squares)
+            found[name] = torch.zeros_like(found[name]).index_add_(0, source_units, squares)
             norm = network.norm_after(name)
             if norm is not None:
                 found[name] *= gain(norm).double() ** 2

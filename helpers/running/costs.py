@@ -7,9 +7,9 @@ import torch
 from ..foundations.datasets import training_images
 from ..foundations.layers import LayerShape, layer_shapes
 from ..foundations.numerics import best_device
-from ..foundations.stage_settings import AnyStage, step_count
 from ..methods.evaluation import actual_precision
 from ..methods.gauss_newton import ITERATIONS
+from ..methods.stage_settings import AnyStage, step_count
 from .tasks import Task
 
 ATTEMPTS = 3

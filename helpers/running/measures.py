@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..body_builder import Select
 from ..foundations.data import Dataset
+from ..foundations.selecting import Selection
 from ..masked_body_builder import MaskedBodyBuilder
 from ..methods.compaction import alive_units, effective_cost
 from ..methods.distillation import TrainedNetwork, fidelity
@@ -93,7 +93,7 @@ def _input_map(network: MaskedBodyBuilder, first: torch.nn.Module) -> Tensor | N
     shape = network.shapes[0].input_shape
     pixels, units = torch.zeros(math.prod(shape)), network.full[next(iter(network.weighted()))].units
     before = itertools.takewhile(lambda item: item[1] is not first, network.layers.items())
-    selects = [module.index for _, module in before if isinstance(module, Select)]
+    selects = [module.index for _, module in before if isinstance(module, Selection)]
     index = (
         selects[0].cpu() if selects and len(selects[0]) == first.in_features else torch.arange(len(pixels))
     )

@@ -7,9 +7,9 @@ from typing import Any
 from ..config.expansion import ExperimentConfig
 from ..config.hashing import Run, Step
 from ..foundations.files import ROOT
-from ..foundations.stage_settings import AnyStage, RewindStep, TrainStage
 from ..foundations.terminal import say
 from ..logger import Log, Record
+from ..methods.stage_settings import AnyStage, RewindStep, TrainStage
 from ..stages.registry import PERSISTENT
 from .provenance import code_version
 from .tasks import Task, cached_record, recorded_threads

@@ -7,7 +7,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ..foundations.datasets import training_images
-from ..foundations.stage_settings import step_count
+from ..methods.stage_settings import step_count
 from .tasks import Task
 
 BAR = "{percentage:3.0f}%|{bar:30}| {elapsed}<{remaining}{postfix}"

@@ -7,9 +7,10 @@ from ..config.hashing import Run, canonical_json
 from ..foundations.columns import ADDED, SETTINGS
 from ..foundations.datasets import DataConfig, training_images
 from ..foundations.layers import WEIGHTED, NetConfig, layer_shapes
-from ..foundations.prune_settings import PruneAmount, PruneSettings, Ramp
 from ..foundations.settings import whole
-from ..foundations.stage_settings import (
+from ..methods.criteria import CRITERIA
+from ..methods.prune_settings import PruneAmount, PruneSettings, Ramp
+from ..methods.stage_settings import (
     AnyStage,
     Pruning,
     RefitStage,
@@ -17,7 +18,6 @@ from ..foundations.stage_settings import (
     TrainStage,
     prune_settings_of,
 )
-from ..methods.criteria import NEEDS_DATA
 
 _TRAINING = ("batch_size", "precision", "label_smoothing", "shift")
 _DISTILLING = ("temperature", "alpha", "soft_loss")
@@ -74,7 +74,7 @@ def _of_choosing(settings: Pruning, images: int) -> dict[str, Any]:
     """How a stage that prunes chooses what stays; what another type says is empty."""
     empty = dict.fromkeys(("criterion", "prune_samples", *ADDED))
     if isinstance(settings, PruneSettings):
-        samples = min(settings.samples, images) if settings.criterion in NEEDS_DATA else None
+        samples = min(settings.samples, images) if CRITERIA[settings.criterion].reads_images else None
         return empty | {"criterion": settings.criterion, "prune_samples": samples}
     return empty | {
         "method": settings.method,

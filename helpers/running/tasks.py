@@ -16,10 +16,10 @@ from ..foundations.datasets import DataConfig
 from ..foundations.errors import UserError
 from ..foundations.layers import NetConfig
 from ..foundations.numerics import best_device, numerics, with_threads
-from ..foundations.stage_settings import AnyStage, RewindStep, TrainStage
 from ..foundations.tensors import read_tensors, write_tensors
 from ..logger import Record, read_record, write_record
 from ..methods.distillation import TrainedNetwork, split_logits
+from ..methods.stage_settings import AnyStage, RewindStep, TrainStage
 from ..stages.registry import FITTED, PERSISTENT, run_stage
 from ..stages.state import State, TeacherLogits, begin
 from .checkpoints import from_checkpoint, to_checkpoint

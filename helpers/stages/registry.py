@@ -7,7 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from ..foundations.seeds import generator, seed_for
-from ..foundations.stage_settings import (
+from ..foundations.tensors import read_tensors, write_tensors
+from ..masked_body_builder import MaskedBodyBuilder
+from ..methods.compaction import compact, largest_difference
+from ..methods.evaluation import actual_precision
+from ..methods.reconstruction import reconstruct
+from ..methods.refit import refit
+from ..methods.stage_settings import (
     AnyStage,
     CompactStage,
     PruneStage,
@@ -16,12 +22,6 @@ from ..foundations.stage_settings import (
     RewindStage,
     TrainStage,
 )
-from ..foundations.tensors import read_tensors, write_tensors
-from ..masked_body_builder import MaskedBodyBuilder
-from ..methods.compaction import compact, largest_difference
-from ..methods.evaluation import actual_precision
-from ..methods.reconstruction import reconstruct
-from ..methods.refit import refit
 from ..pruning import prune
 from ..train_dojo import DistillDojo, TrainDojo
 from .state import State, begin, learned

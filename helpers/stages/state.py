@@ -12,9 +12,9 @@ from torch import Tensor
 from ..foundations.data import Dataset
 from ..foundations.layers import NetConfig
 from ..foundations.seeds import seed_for
-from ..foundations.stage_settings import AnyStage, TrainStage
 from ..masked_body_builder import MaskedBodyBuilder
 from ..methods.distillation import TrainedNetwork
+from ..methods.stage_settings import AnyStage, TrainStage
 
 
 class TeacherLogits(NamedTuple):

@@ -4,7 +4,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from .settings import Count, Share, StrictModel
+from ..foundations.settings import Count, Share, StrictModel
+from .criteria import CRITERIA
 
 
 class PruneAmount(StrictModel):
@@ -20,9 +21,7 @@ class PruneAmount(StrictModel):
         return self
 
 
-Criterion = Literal[
-    "magnitude", "l1", "in_out", "wanda", "contribution", "apoz", "taylor", "obd", "random", "shuffle"
-]
+CriterionName = Literal[tuple(CRITERIA)]
 
 
 class PrunedPart(StrictModel):
@@ -43,13 +42,10 @@ class PrunedPart(StrictModel):
 class PruneSettings(PruneAmount, PrunedPart):
     """What to prune, by which score, and how much of it."""
 
-    criterion: Criterion = Field(
+    criterion: CriterionName = Field(
         "magnitude",
-        description="The score; the smallest go first: magnitude (|w|; L2 norm of incoming weights), l1 "
-        "(L1 norm of them), in_out (incoming × outgoing norm), wanda (|w|·‖x‖), contribution (|w| × spread "
-        "of its input; spread of the activation × outgoing norm), apoz (share of activations that are not "
-        "0), taylor (|w·∂L/∂w|, SNIP; |a·∂L/∂a|), obd (w²·H), random. Or shuffle: as many as magnitude "
-        "takes of each layer, at random places (without an amount: the present masks, shuffled).",
+        description="The score; the lowest go first. "
+        + " ".join(f"{name}: {found.about}" for name, found in CRITERIA.items()),
     )
     samples: Count = Field(
         2000, ge=1, description="Training images that a criterion which needs data reads: the first ones."
