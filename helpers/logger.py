@@ -14,10 +14,8 @@ from .foundations.files import atomic, read_whole
 
 FAMILY = "prune-playground log "
 
-
 FORMAT = FAMILY + "1"
 """Stands in every log; another number means another format, another text a foreign file."""
-
 
 LAYOUT = ("v110", "v110")
 """The oldest HDF5 that every admitted h5py reads, whichever writes: a log outlives its writer's version."""

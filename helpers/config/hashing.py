@@ -17,7 +17,6 @@ from ..methods.stage_settings import AnyStage, RepeatStage, StageOrRepeat, Train
 SCHEMA_VERSION = 1
 """Part of every hash. Raise it when the meaning of configs changes as a whole."""
 
-
 STAGE_VERSIONS = {"train": 1, "prune": 1, "refit": 1, "reconstruct": 1, "rewind": 1, "compact": 1}
 """Part of the hash of every stage of that type. Raise one when the stage's numerics or defaults change."""
 

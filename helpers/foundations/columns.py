@@ -5,7 +5,6 @@ from typing import Any
 
 RUN_COLUMNS = ["experiment", "arm", "seed", "run", "result", "stage", "stage_name", "type", "round", "status"]
 
-
 SETTINGS = [
     "net", "dataset", "train_size", "validation_size", "split_seed",
     "train_epochs", "train_steps", "lr", "batch_size", "optimizer", "schedule", "precision",
@@ -20,10 +19,8 @@ SETTINGS = [
 """What the config says of the stages up to and with the row's: of the last train stage, of the last that
 prunes, of the last refit and rewind; empty where there is none, or where a field does not apply."""
 
-
 ADDED = ["method", "weigh", "fit", "rounds", "reconstruct_samples", "reconstruct_ridge"]
 """Settings that some logs are older than: one in which no row has a value does not keep them."""
-
 
 NUMBERS = [
     "train_size", "validation_size", "train_epochs", "train_steps", "lr", "batch_size", "label_smoothing",
@@ -33,7 +30,6 @@ NUMBERS = [
 ]  # fmt: skip
 """Settings that are numbers, also where a log has none of them."""
 
-
 MEASURED = [
     "val_loss", "val_accuracy", "test_loss", "test_accuracy", "test_errors",
     "sparsity", "sparsity_all", "effective_sparsity", "unit_sparsity", "filter_sparsity",
@@ -41,11 +37,9 @@ MEASURED = [
 ]  # fmt: skip
 """Columns that every log has, empty where a stage failed."""
 
-
 COMPUTED = ["machine", "device", "threads", "used_precision", "versions"]
 """Where and with what a result was computed; `used_precision` is that of its products, which a processor may
 not have as the config asks for it. Empty where it was not recorded."""
-
 
 SOMETIMES = [
     "compact_difference", "traceback",
@@ -53,13 +47,10 @@ SOMETIMES = [
 ]  # fmt: skip
 """Columns that only some stages have."""
 
-
 COLUMNS = [*RUN_COLUMNS, *SETTINGS, *MEASURED, *COMPUTED, *SOMETIMES]
-
 
 TAKEN = [*COLUMNS, "difference", "share", "images", "kept", "value"]
 """Names that no factor may have: those of columns, and those that tables add."""
-
 
 MEASURES = ["test_accuracy", "val_accuracy", "teacher_agreement", "teacher_agreement_wrong"]
 """What contrasts compare: shares, of which more is better."""

@@ -32,7 +32,6 @@ Activation = Annotated[
     ActivationName | None, Field(description="After this layer (and its batch norm); default: the net's.")
 ]
 
-
 Shape = tuple[int, ...]
 """Without the batch: (C, H, W) or (features,)."""
 

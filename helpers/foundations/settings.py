@@ -21,9 +21,7 @@ def seed_or_word(seed: Any, word: str) -> Any:
 
 Count = Annotated[int, BeforeValidator(whole), Field(lt=2**63)]
 
-
 Share = Annotated[float, Field(ge=0, le=1)]
-
 
 Word = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 

@@ -42,9 +42,7 @@ def _words_or_hash(value: Any) -> str:
 
 OneTeacher = Annotated[Teacher, Tag("one teacher")]
 
-
 OneOfSeveral = Annotated[OneTeacher | Annotated[str, Tag("a hash")], Discriminator(_words_or_hash)]
-
 
 TeacherField = Annotated[
     OneTeacher | Annotated[list[OneOfSeveral], Tag("several teachers")], Discriminator(_one_or_several)
@@ -219,7 +217,6 @@ class CompactStage(StageBase):
 
 Pruning = PruneSettings | ReconstructStage
 """What says which share of a network is pruned."""
-
 
 AnyStage = TrainStage | PruneStage | RefitStage | ReconstructStage | RewindStage | CompactStage
 """What a run is made of, repeats written out."""
