@@ -18,7 +18,7 @@ from torch import Tensor
 from helpers.config.file import read_json
 from helpers.foundations.data import Dataset, load_dataset
 from helpers.foundations.datasets import DataConfig
-from helpers.foundations.layers import NetConfig
+from helpers.foundations.nets import NetConfig
 from helpers.masked_body_builder import MaskedBodyBuilder
 from helpers.methods.distillation import TrainedNetwork, split_logits
 from helpers.methods.stage_settings import TrainStage

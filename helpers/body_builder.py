@@ -7,15 +7,8 @@ import torch
 from torch import nn
 
 from .foundations.errors import UserError
-from .foundations.layers import (
-    ACTIVATIONS,
-    WEIGHTED,
-    LayerShape,
-    NetConfig,
-    ShapeError,
-    layer_shapes,
-    next_layer_of,
-)
+from .foundations.layers import ACTIVATIONS, ShapeError
+from .foundations.nets import WEIGHTED, LayerShape, NetConfig, layer_shapes, next_layer_of
 
 ACTIVATION_CLASSES = tuple(getattr(nn, name) for name in ACTIVATIONS.values())
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .body_builder import BodyBuilder
-from .foundations.layers import NetConfig
+from .foundations.nets import NetConfig
 
 
 class LayerMask(NamedTuple):

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from helpers.body_builder import BodyBuilder
 from helpers.foundations.datasets import DATASETS
 from helpers.foundations.errors import UserError
-from helpers.foundations.layers import NetConfig
+from helpers.foundations.nets import NetConfig
 
 torch.set_num_threads(1)
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from helpers.foundations.data import Dataset
-from helpers.foundations.layers import NetConfig
+from helpers.foundations.nets import NetConfig
 from helpers.masked_body_builder import LayerMask, MaskedBodyBuilder
 from helpers.methods.compaction import alive_units, compact, effective_cost, largest_difference
 from helpers.methods.stage_settings import CompactStage, PruneStage, TrainStage

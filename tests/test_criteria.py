@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.func import functional_call, jacrev, vmap
 
 from helpers.foundations.data import Dataset, Split
-from helpers.foundations.layers import prunable_names
+from helpers.foundations.nets import prunable_names
 from helpers.foundations.seeds import generator
 from helpers.masked_body_builder import MaskedBodyBuilder
 from helpers.methods import scoring

@@ -22,7 +22,7 @@ import torch
 from helpers.experiment import load_network, main, run_experiment
 from helpers.foundations.datasets import DataConfig
 from helpers.foundations.errors import UserError
-from helpers.foundations.layers import NetConfig
+from helpers.foundations.nets import NetConfig
 from helpers.logger import read_log
 from helpers.methods.stage_settings import TrainStage
 from helpers.running import orchestration

@@ -19,7 +19,7 @@ from helpers.config.hashing import expand_repeats, stage_hashes
 from helpers.config.schema import RunSpec
 from helpers.foundations.data import Dataset
 from helpers.foundations.datasets import DataConfig
-from helpers.foundations.layers import NetConfig
+from helpers.foundations.nets import NetConfig
 from helpers.foundations.numerics import numerics
 from helpers.logger import read_record
 from helpers.masked_body_builder import LayerMask, MaskedBodyBuilder

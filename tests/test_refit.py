@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from helpers.foundations.data import Dataset
 from helpers.foundations.errors import UserError
-from helpers.foundations.layers import NetConfig
+from helpers.foundations.nets import NetConfig
 from helpers.masked_body_builder import LayerMask, MaskedBodyBuilder
 from helpers.methods.evaluation import evaluate
 from helpers.methods.least_squares import Moments, solve

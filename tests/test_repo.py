@@ -12,11 +12,13 @@ import sys
 import nbformat
 import pytest
 
-from benchmarks.tables import benchmark_tables
 from helpers.analysis import panels, tables
-from helpers.analysis.notebook import BLOCK, README, named_tables, redraw, with_tables
+from helpers.analysis.notebook import DOCUMENTS, document_tables, named_tables, redraw
 from helpers.config.expansion import load_config
+from helpers.config.reference import reference_tables
+from helpers.foundations.columns import COLUMNS, DESCRIPTIONS
 from helpers.foundations.files import ROOT
+from helpers.foundations.markdown import BLOCK, with_tables
 from helpers.logger import read_log
 from helpers.running.describing import describe
 from helpers.utils import load_log
@@ -63,10 +65,48 @@ def test_there_is_a_config_for_every_committed_log():
     assert {path.stem for path in (ROOT / "logs").glob("*.hdf5")} == {path.stem for path in CONFIGS}
 
 
-def test_readme_shows_the_tables_of_the_notebook_and_of_the_benchmarks():
-    text = README.read_text()
+CONFIG_TABLES = ROOT / "configs" / "README.md"
+
+
+@pytest.mark.parametrize("path", [*DOCUMENTS, CONFIG_TABLES], ids=lambda path: path.parent.name)
+def test_tables_of_documents_are_those_of_the_notebook_the_benchmarks_and_the_code(path):
+    text = path.read_text()
+    tables = reference_tables() if path == CONFIG_TABLES else document_tables()
     assert len(BLOCK.findall(text)) == text.count("<!-- table ") > 0
-    assert with_tables(text, named_tables() | benchmark_tables()) == text, "stale: make readme"
+    assert with_tables(text, tables, path) == text, "stale: make readme, make schema"
+
+
+def test_reference_tables_stand_in_the_document_of_configs():
+    shown = {name for _, name, _, _ in BLOCK.findall(CONFIG_TABLES.read_text())}
+    assert shown == set(reference_tables())
+
+
+def test_every_column_is_described_once():
+    described = [name for names in DESCRIPTIONS for name in names.split(", ")]
+    assert sorted(described) == sorted(COLUMNS)
+
+
+def test_readme_is_a_front_door():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 300
+
+
+def test_a_log_is_read_without_this_repository_as_its_document_says():
+    (block,) = [block for block in code_of(ROOT / "logs" / "README.md", "python") if "h5py" in block]
+    names = {}
+    exec(f"import os; os.chdir({str(ROOT)!r})\n{block}", names)
+    log = load_log(ROOT / "logs" / "mlp_oneshot.hdf5")
+    rows, curve = names["rows"], log.curves.query("stage == 0").groupby("run").first()
+    assert len(rows) == log.results["result"].nunique()
+    own = log.results.drop_duplicates("result").set_index("result")["test_accuracy"]
+    assert rows["test_accuracy"].reindex(own.index).equals(own)
+    assert len(names["configs"]) == len(rows)
+    assert set(names["curves"]) <= set(names["results"])
+    assert len(curve) > 0
+
+
+def code_of(path, language):
+    """The blocks of a document that are of a language."""
+    return re.findall(rf"```{language}\n(.*?)```", path.read_text(), re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -103,21 +143,21 @@ def test_the_committed_figures_are_those_that_the_notebook_draws(redrawn):
     assert names == {path.name for path in redrawn[0].iterdir()}
 
 
-def test_the_config_in_readme_runs(tmp_path):
-    blocks = re.findall(r"```json\n(.*?)```", README.read_text(), re.DOTALL)
-    assert blocks
+def test_the_configs_in_documents_run(tmp_path):
+    blocks = [block for path in (ROOT / "README.md", CONFIG_TABLES) for block in code_of(path, "json")]
+    assert len(blocks) >= 5
     for block in blocks:
         (tmp_path / "example.json").write_text(block)
         for profile in ("full", *json.loads(block).get("profiles", {})):
             assert load_config(tmp_path / "example.json", profile).runs
 
 
-def test_every_path_that_readme_links_to_exists():
-    links = re.findall(r"\]\((?!http)([^)]+)\)", README.read_text())
-    assert links
-    headings = re.findall(r"^#+ (.+)$", README.read_text(), re.MULTILINE)
-    anchors = {"#" + heading.lower().replace(" ", "-") for heading in headings}
-    assert [link for link in links if link not in anchors and not (ROOT / link).exists()] == []
+@pytest.mark.parametrize("path", [*DOCUMENTS, CONFIG_TABLES], ids=lambda path: path.parent.name)
+def test_every_path_that_a_document_links_to_exists(path):
+    links = re.findall(r"\]\((?!http)([^)]+)\)", path.read_text())
+    headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+    anchors = {"#" + heading.lower().replace(",", "").replace(" ", "-") for heading in headings}
+    assert [link for link in links if link not in anchors and not (path.parent / link).exists()] == []
 
 
 def test_the_notebook_is_committed_executed_from_a_clean_kernel():
@@ -163,7 +203,13 @@ FLOORS = (
 OF_LOGS = ("logger", "utils", "analysis")
 """What reads and writes logs; each imports from those before it, and little of the foundations."""
 
-FOR_LOGS = {"foundations.columns", "foundations.errors", "foundations.files", "foundations.terminal"}
+FOR_LOGS = {
+    "foundations.columns",
+    "foundations.errors",
+    "foundations.files",
+    "foundations.markdown",
+    "foundations.terminal",
+}
 
 
 def module_imports() -> dict[str, set[str]]:

@@ -15,7 +15,7 @@ from helpers import pruning
 from helpers.config.hashing import expand_repeats, stage_hashes
 from helpers.config.schema import RunSpec
 from helpers.foundations.data import Dataset, shift_images
-from helpers.foundations.layers import NetConfig
+from helpers.foundations.nets import NetConfig
 from helpers.foundations.seeds import generator, seed_for
 from helpers.logger import read_record
 from helpers.methods.stage_settings import StageOrRepeat, TrainStage

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from helpers.foundations.data import Dataset
-from helpers.foundations.layers import NetConfig
+from helpers.foundations.nets import NetConfig
 from helpers.methods.evaluation import evaluate
 from helpers.methods.stage_settings import StageOrRepeat
 from helpers.running.checkpoints import from_checkpoint, to_checkpoint

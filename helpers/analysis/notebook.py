@@ -1,8 +1,8 @@
-"""Execute the notebook, redraw its figures from logs alone, and copy its tables into README.
+"""Execute the notebook, redraw its figures from logs alone, and copy its tables into the documents.
 
 python -m helpers.analysis.notebook --profile quick    # execute it from a clean kernel
 python -m helpers.analysis.notebook --figures          # redraw figures/ from logs/, without torch
-python -m helpers.analysis.notebook --readme           # README's tables, from the executed notebook
+python -m helpers.analysis.notebook --readme           # tables of README and its like, from the notebook
 """
 
 import argparse
@@ -16,19 +16,19 @@ from typing import Any
 
 import nbformat
 
+from ..foundations.columns import columns_table
 from ..foundations.errors import UserError
 from ..foundations.files import ROOT, atomic
+from ..foundations.markdown import fill_document
 from ..foundations.terminal import say
 from ..utils import Results, load_log
 from .panels import QUICK
 
-NOTEBOOK, README = ROOT / "prune_playground.ipynb", ROOT / "README.md"
+NOTEBOOK = ROOT / "prune_playground.ipynb"
+DOCUMENTS = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", ROOT / "logs" / "README.md"]
 FULL = "full"
 NEEDS_TORCH = "torch"
 """Tag of a cell that computes or takes a network in hand; figures are redrawn without it."""
-
-BLOCK = re.compile(r"(<!-- table (\w+)[^>]*-->\n).*?(<!-- end -->)", re.DOTALL)
-"""A table in README: what stands between the two marks is copied."""
 
 HEAD = re.compile(r"<!-- table (\w+) -->\n")
 """What a named table begins with, in the notebook."""
@@ -127,27 +127,18 @@ def named_tables(notebook: Path = NOTEBOOK) -> dict[str, str]:
     return found
 
 
-def with_tables(text: str, tables: dict[str, str]) -> str:
-    """The text with each block `<!-- table NAME … -->` … `<!-- end -->` filled.
-
-    Raises UserError on an unknown name.
-    """
-
-    def fill(match: re.Match) -> str:
-        if match[2] not in tables:
-            raise UserError(f"{README}: expected one of {', '.join(tables)}, found table {match[2]!r}")
-        return match[1] + tables[match[2]] + match[3]
-
-    return BLOCK.sub(fill, text)
-
-
-def write_readme(path: Path = README) -> None:
-    """README with the notebook's tables, and those of the benchmarks."""
+def document_tables() -> dict[str, str]:
+    """The Markdown of all tables that README and the READMEs of benchmarks/ and logs/ may show, by name."""
     from benchmarks.tables import benchmark_tables
 
-    text = with_tables(path.read_text(), named_tables() | benchmark_tables())
-    with atomic(path) as draft:
-        draft.write_text(text)
+    return named_tables() | benchmark_tables() | {"columns": columns_table()}
+
+
+def write_documents() -> None:
+    """Copy the notebook's tables, those of the benchmarks and that of the columns into the documents."""
+    tables = document_tables()
+    for path in DOCUMENTS:
+        fill_document(path, tables)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -158,11 +149,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--profile", help="quick: into figures/quick/ (default); full: in place")
     task = parser.add_mutually_exclusive_group()
     task.add_argument("--figures", action="store_true", help="redraw the figures from logs, without torch")
-    task.add_argument("--readme", action="store_true", help="copy the notebook's tables into README")
+    task.add_argument("--readme", action="store_true", help="copy its tables into the documents")
     given = parser.parse_args(arguments)
     try:
         if given.readme:
-            write_readme()
+            write_documents()
         elif given.figures:
             redraw(given.profile or FULL)
         else:

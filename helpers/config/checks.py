@@ -3,7 +3,8 @@
 import math
 
 from ..foundations.datasets import DATASETS
-from ..foundations.layers import ShapeError, layer_names, layer_shapes, prunable_names
+from ..foundations.layers import ShapeError
+from ..foundations.nets import layer_names, layer_shapes, prunable_names
 from ..foundations.settings import Loc
 from ..methods.criteria import CRITERIA
 from ..methods.prune_settings import Ramp

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..foundations.errors import UserError
-from ..foundations.layers import layer_names
+from ..foundations.nets import layer_names
 from ..foundations.settings import Loc, whole
 from .checks import cross_mistakes
 from .definitions import write_out

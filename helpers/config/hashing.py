@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from ..foundations.datasets import DataConfig
-from ..foundations.layers import NetConfig
+from ..foundations.nets import NetConfig
 from ..foundations.settings import Loc, whole
 from ..methods.stage_settings import AnyStage, RepeatStage, StageOrRepeat, TrainStage, prune_settings_of
 

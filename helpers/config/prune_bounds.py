@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from ..foundations.layers import WEIGHTED, LayerShape, NetConfig
+from ..foundations.nets import WEIGHTED, LayerShape, NetConfig
 from ..foundations.settings import Loc
 from ..methods.prune_settings import PruneAmount, PruneSettings
 from ..methods.stage_settings import Pruning, prune_amounts

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from ..foundations.datasets import DataConfig
-from ..foundations.layers import NetConfig
+from ..foundations.nets import NetConfig
 from ..foundations.settings import Count, StrictModel
 from ..methods.stage_settings import StageOrRepeat
 from .meaning import Meaning

@@ -49,6 +49,60 @@ SOMETIMES = [
 
 COLUMNS = [*RUN_COLUMNS, *SETTINGS, *MEASURED, *COMPUTED, *SOMETIMES]
 
+DESCRIPTIONS = {
+    "experiment, arm, seed": "whose run it is; the arm is `main` where a config has none",
+    "run, result": "hash of the run's last stage, and of this one, by which `curves` and `arrays` join",
+    "stage, stage_name, type, round": (
+        "place in the list of stages, name and type; `round` counts inside a repeat"
+    ),
+    "status": "ok, diverged, failed, or missing where nothing is computed yet",
+    "net": "the network as a text: `784-300-100-10`; `20c5` are 20 filters of 5 × 5",
+    "dataset, train_size, validation_size, split_seed": (
+        "the images, also where the config leaves their number out"
+    ),
+    "train_epochs, train_steps, lr, batch_size, optimizer, schedule, precision, label_smoothing, shift": (
+        "of the last `train` stage up to the row's, defaults in full; `optimizer` (without its rate) and "
+        "`schedule` as JSON text"
+    ),
+    "teacher, temperature, alpha, soft_loss": (
+        "of that stage, where it distils; the teacher as `config:arm.stage`"
+    ),
+    "kind, criterion, scope, layers, prune_samples, ramp_every, ramp_end": (
+        "of the last stage that prunes, be it a ramp or a reconstruct, which has no criterion"
+    ),
+    "method, weigh, fit, rounds, reconstruct_samples, reconstruct_ridge": "of the last `reconstruct`",
+    "target, weight_target, unit_target, filter_target": (
+        "nominal share pruned after it, and of each kind where there are several; empty under a `rate`, or "
+        "where `layers` say otherwise"
+    ),
+    "mode, refit_samples, refit_ridge": "of the last `refit`",
+    "rewound": "where the last `rewind` went",
+    "val_loss, val_accuracy, test_loss, test_accuracy, test_errors": (
+        "means over the images: nats, and a fraction; test is measured and selects nothing"
+    ),
+    "sparsity, sparsity_all": (
+        "share of zeros among the prunable weights; among all, the logits layer's too"
+    ),
+    "effective_sparsity": "counting as zero also weights that no input reaches or no output reads",
+    "unit_sparsity, filter_sparsity": "share of units, and of filters, that are pruned",
+    "params, macs": "effective; multiply-accumulates of one image",
+    "epochs, train_flops, wall_s": (
+        "cumulative over the run; FLOPs are 6 × MACs × images (masked = dense), with what fits take and the "
+        "passes of teachers; what criteria read is not counted"
+    ),
+    "machine, device, threads, used_precision, versions": (
+        "where and with what it was computed; `used_precision` is that of the products, which a processor "
+        "may not have as `precision` asks for it"
+    ),
+    "compact_difference": "where a stage compacted: the largest change of any test logit",
+    "traceback": "where a stage failed",
+    "teacher_agreement, teacher_divergence, teacher_agreement_wrong, teacher_divergence_wrong": (
+        "after distilling, on test: share of images on which student and teacher find the same class, mean "
+        "KL(teacher‖student) in nats; both again on images that the teacher gets wrong (Stanton et al. 2021)"
+    ),
+}
+"""What the columns of `results` mean, alike ones together."""
+
 TAKEN = [*COLUMNS, "difference", "share", "images", "kept", "value"]
 """Names that no factor may have: those of columns, and those that tables add."""
 
@@ -63,6 +117,14 @@ def plain(value: Any) -> Any:
     if isinstance(value, list):
         return [plain(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def columns_table() -> str:
+    """The columns and their meaning, as Markdown."""
+    rows = []
+    for names, text in DESCRIPTIONS.items():
+        rows.append(", ".join(f"`{name}`" for name in names.split(", ")) + f" | {text}")
+    return "".join(f"| {row} |\n" for row in ("columns | meaning", "--- | ---", *rows))
 
 
 def value_text(value: Any) -> str:

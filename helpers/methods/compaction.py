@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..foundations.layers import WEIGHTED, NetConfig
+from ..foundations.nets import WEIGHTED, NetConfig
 from ..masked_body_builder import MaskedBodyBuilder
 
 

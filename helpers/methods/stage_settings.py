@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from ..foundations.layers import NetConfig, prunable_names
+from ..foundations.nets import NetConfig, prunable_names
 from ..foundations.optimizers import Adam, Constant, Optimizer, Schedule
 from ..foundations.settings import Count, Loc, Share, StrictModel, Word, seed_or_word
 from .prune_settings import PruneAmount, PrunedPart, PruneSettings, Ramp

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..foundations.data import Dataset
-from ..foundations.layers import NetConfig
+from ..foundations.nets import NetConfig
 from ..masked_body_builder import LayerMask
 from ..stages.state import State, begin, learned
 

@@ -5,7 +5,7 @@ import math
 import torch
 
 from ..foundations.datasets import training_images
-from ..foundations.layers import LayerShape, layer_shapes
+from ..foundations.nets import LayerShape, layer_shapes
 from ..foundations.numerics import best_device
 from ..methods.evaluation import actual_precision
 from ..methods.gauss_newton import ITERATIONS

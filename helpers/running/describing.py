@@ -7,7 +7,7 @@ from ..config.hashing import Run, canonical_json
 from ..config.meaning import WholeMeaning
 from ..foundations.columns import ADDED, SETTINGS
 from ..foundations.datasets import DataConfig
-from ..foundations.layers import NetConfig, layer_shapes
+from ..foundations.nets import NetConfig, layer_shapes
 from .row_settings import net_texts, settings_by_step
 
 

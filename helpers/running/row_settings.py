@@ -6,7 +6,7 @@ from typing import Any
 from ..config.hashing import Run, canonical_json
 from ..foundations.columns import ADDED, SETTINGS
 from ..foundations.datasets import DataConfig, training_images
-from ..foundations.layers import WEIGHTED, NetConfig, layer_shapes
+from ..foundations.nets import WEIGHTED, NetConfig, layer_shapes
 from ..foundations.settings import whole
 from ..methods.criteria import CRITERIA
 from ..methods.prune_settings import PruneAmount, PruneSettings, Ramp

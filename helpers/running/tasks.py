@@ -14,7 +14,7 @@ from ..config.hashing import canonical
 from ..foundations.data import Dataset, load_dataset
 from ..foundations.datasets import DataConfig
 from ..foundations.errors import UserError
-from ..foundations.layers import NetConfig
+from ..foundations.nets import NetConfig
 from ..foundations.numerics import best_device, numerics, with_threads
 from ..foundations.tensors import read_tensors, write_tensors
 from ..logger import Record, read_record, write_record

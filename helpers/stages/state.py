@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..foundations.data import Dataset
-from ..foundations.layers import NetConfig
+from ..foundations.nets import NetConfig
 from ..foundations.seeds import seed_for
 from ..masked_body_builder import MaskedBodyBuilder
 from ..methods.distillation import TrainedNetwork

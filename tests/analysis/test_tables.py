@@ -33,8 +33,9 @@ from helpers.analysis import (
     whole_percent,
     wide,
 )
-from helpers.analysis.notebook import named_tables, with_tables
+from helpers.analysis.notebook import named_tables
 from helpers.foundations.errors import UserError
+from helpers.foundations.markdown import with_tables
 
 # Cells
 
@@ -128,12 +129,16 @@ def test_a_named_table_goes_from_the_notebook_into_readme(tmp_path):
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "one.ipynb")
     tables = named_tables(tmp_path / "one.ipynb")
     assert tables == {"mine": shown}
-    readme = "before\n<!-- table mine: copied -->\nstale\n<!-- end -->\nafter\n"
-    filled = with_tables(readme, tables)
-    assert filled == f"before\n<!-- table mine: copied -->\n{shown}<!-- end -->\nafter\n"
-    assert with_tables(filled, tables) == filled
+    readme, path = "before\n<!-- table mine -->\nstale\n<!-- end -->\nafter\n", tmp_path / "README.md"
+    filled = with_tables(readme, tables, path)
+    assert filled == f"before\n<!-- table mine -->\n{shown}<!-- end -->\nafter\n"
+    assert with_tables(filled, tables, path) == filled
     with pytest.raises(UserError, match="expected one of mine, found table 'yours'"):
-        with_tables(readme.replace("mine", "yours"), tables)
+        with_tables(readme.replace("mine", "yours"), tables, path)
+    one_row = with_tables(readme.replace("mine -->", "mine of y -->"), tables, path)
+    assert one_row.splitlines()[2:-2] == [*shown.splitlines()[:2], "| y |  | 4 |"]
+    with pytest.raises(UserError, match="expected a row of table mine, found 'z'"):
+        with_tables(readme.replace("mine -->", "mine of y; z -->"), tables, path)
 
 
 # Published beside measured
