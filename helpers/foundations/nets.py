@@ -1,4 +1,4 @@
-"""A network as a chain of layers, without torch: what a config says of it, names, shapes, and who reads whom."""
+"""A network as a chain of layers, without torch: its settings, names, shapes, and who reads whom."""
 
 import math
 from collections import Counter
