@@ -117,6 +117,11 @@ class TrainDojo:
         """
         return F.cross_entropy(logits, labels, label_smoothing=self.stage.label_smoothing)
 
+    @property
+    def teacher_flops(self) -> float:
+        """Operations of teachers' passes: here there are none."""
+        return 0.0
+
     def begin_at(self, step: int) -> None:
         """Leave out the first steps: the schedule and the data order are those from `step` on."""
         epochs, rest = divmod(step, self.steps_per_epoch)
@@ -134,7 +139,7 @@ class TrainDojo:
         """Train the network in place; ends early, and says so, when the loss is no longer finite.
 
         `keep` is called every `checkpoint_epochs` with a state_dict from which `load_state_dict` goes
-        on, bit by bit as if nothing had happened. `until` is a step to stop before, without a row.
+        on, bit by bit as if nothing had happened. `until` is a step to stop before; no curve is kept then.
         `report` is called with the number of every step.
         """
         device, progress = self.dataset.train.labels.device, self.progress
@@ -161,7 +166,7 @@ class TrainDojo:
                 progress.samples += len(batch)
                 if report is not None:
                     report(progress.step)
-                if progress.step % log_every == 0 or progress.step == self.steps:
+                if until is None and (progress.step % log_every == 0 or progress.step == self.steps):
                     progress.wall_s += time.perf_counter() - started
                     self._log(lr, *tally.tolist())
                     if progress.diverged:

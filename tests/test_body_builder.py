@@ -146,7 +146,14 @@ def test_an_activation_follows_a_layer_and_its_batch_norm_and_never_the_logits()
 
 
 @pytest.mark.parametrize(
-    ("word", "module"), [("relu", nn.ReLU), ("gelu", nn.GELU), ("sigmoid", nn.Sigmoid), ("tanh", nn.Tanh)]
+    ("word", "module"),
+    [
+        ("relu", nn.ReLU),
+        ("leaky_relu", nn.LeakyReLU),
+        ("gelu", nn.GELU),
+        ("sigmoid", nn.Sigmoid),
+        ("tanh", nn.Tanh),
+    ],
 )
 def test_the_nets_activation_holds_but_where_a_layer_has_its_own(word, module):
     own = linear(8, activation="identity"), BATCH_NORM, linear(8, activation="tanh")

@@ -371,7 +371,7 @@ def test_a_kill_while_writing_leaves_the_old_file_and_a_draft_for_later_clearing
     path = tmp_path / "x"
     path.write_text("old")
     words = (
-        "import os, sys, pathlib; from helpers.files import atomic\n"
+        "import os, sys, pathlib; from helpers.foundations.files import atomic\n"
         "with atomic(pathlib.Path(sys.argv[1])) as draft:\n"
         "    draft.write_text('half'); os.kill(os.getpid(), 9)"
     )
@@ -414,7 +414,7 @@ def test_a_log_that_is_a_link_stays_one(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from helpers.files import locked
+from helpers.foundations.files import locked
 from helpers.logger import Log, Record, read_log, write_log
 
 path, name = Path(sys.argv[1]), sys.argv[2]

@@ -17,9 +17,6 @@ from ..methods.stage_settings import AnyStage, RepeatStage, StageOrRepeat, Train
 SCHEMA_VERSION = 1
 """Part of every hash. Raise it when the meaning of configs changes as a whole."""
 
-STAGE_VERSIONS = {"train": 1, "prune": 1, "refit": 1, "reconstruct": 1, "rewind": 1, "compact": 1}
-"""Part of the hash of every stage of that type. Raise one when the stage's numerics or defaults change."""
-
 
 @dataclass(frozen=True)
 class Step:
@@ -170,7 +167,7 @@ def stage_hashes(
     seed, and the stages up to and with it. "stages" sorts last among the keys, so the text of a
     prefix is a prefix of the text, and one running digest serves all stages.
     """
-    texts = [canonical_json(canonical(stage) | {"version": STAGE_VERSIONS[stage.type]}) for stage in stages]
+    texts = [canonical_json(canonical(stage) | {"version": stage.version}) for stage in stages]
     data_text, net_text = canonical_json(data), canonical_json(net)
     for seed in seeds:
         head = f'{{"data":{data_text},"net":{net_text},"schema":{SCHEMA_VERSION},"seed":{seed},"stages":['

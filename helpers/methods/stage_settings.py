@@ -56,11 +56,18 @@ class StageBase(StrictModel):
         None,
         description="Address for profiles and --set, and its name in the tables; default: its type.",
     )
+    version: ClassVar[int] = 1
+    """Part of the hash of every stage of the type. Raise it when its numerics or defaults change."""
+    fits: ClassVar[bool] = False
+    """Whether it fits toward the network as the last training left it, and leaves that as it is."""
+    keeps_weights: ClassVar[bool] = False
+    """Whether its weights are kept on disk; those of others are cheap to compute again."""
 
 
 class TrainStage(StageBase):
     """Gradient steps with new optimizer moments, its own schedule and its own data order."""
 
+    keeps_weights: ClassVar[bool] = True
     type: Literal["train"]
     epochs: Count | None = Field(None, ge=0, description="Passes over the training images.")
     steps: Count | None = Field(None, ge=0, description="Gradient steps, instead of epochs.")
@@ -130,6 +137,8 @@ class PruneStage(StageBase, PruneSettings):
 class RefitStage(StageBase):
     """Closed-form repair toward the network as the last training left it, layer by layer, without labels."""
 
+    fits: ClassVar[bool] = True
+    keeps_weights: ClassVar[bool] = True
     type: Literal["refit"]
     mode: Literal["bias", "rescale", "full", "logits"] = Field(
         "full",
@@ -151,6 +160,8 @@ class RefitStage(StageBase):
 class ReconstructStage(StageBase, PrunedPart):
     """Survivors chosen anew by what they explain of the network as the last training left it, and fitted."""
 
+    fits: ClassVar[bool] = True
+    keeps_weights: ClassVar[bool] = True
     type: Literal["reconstruct"]
     sparsity: Share = Field(description="Share of all that is pruned afterwards.")
     rate: ClassVar[None] = None

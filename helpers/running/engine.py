@@ -25,7 +25,6 @@ import torch
 
 from ..foundations.errors import UserError
 from ..foundations.terminal import say
-from ..stages.registry import PERSISTENT
 from .connecting import connected, name_of
 from .costs import ATTEMPTS, STARTING_S, longest_chain, seconds_of
 from .freshness import is_as_loaded
@@ -221,7 +220,7 @@ class _Queue:
                 self._push(task)
 
     def _push(self, task: Task) -> None:
-        leaf = task.stages[-1].type not in PERSISTENT
+        leaf = not task.stages[-1].keeps_weights
         heapq.heappush(self.ready, (leaf, self.place[task.key], task))
 
     def __bool__(self) -> bool:

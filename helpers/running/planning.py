@@ -10,7 +10,6 @@ from ..foundations.files import ROOT
 from ..foundations.terminal import say
 from ..logger import Log, Record
 from ..methods.stage_settings import AnyStage, RewindStep, TrainStage
-from ..stages.registry import PERSISTENT
 from .provenance import code_version
 from .tasks import Task, cached_record, recorded_threads
 
@@ -108,7 +107,7 @@ def _teachers_between(run: Run, start: int, end: int) -> list[str]:
 
 def _until_weights(run: Run) -> Run:
     """The run up to the last stage whose weights are kept: what follows costs next to nothing."""
-    end = max((i + 1 for i, step in enumerate(run.steps) if step.stage.type in PERSISTENT), default=0)
+    end = max((i + 1 for i, step in enumerate(run.steps) if step.stage.keeps_weights), default=0)
     return replace(run, steps=run.steps[:end], hashes=run.hashes[:end])
 
 
@@ -131,7 +130,7 @@ def _teacher_tasks(
 
 def _segment_starts(run: Run) -> list[int]:
     """Where a run's segments begin: each ends with a stage whose weights are kept, or with the run."""
-    ends = [i + 1 for i, step in enumerate(run.steps) if step.stage.type in PERSISTENT]
+    ends = [i + 1 for i, step in enumerate(run.steps) if step.stage.keeps_weights]
     return [0, *(end for end in ends if end < len(run.steps))]
 
 

@@ -12,7 +12,6 @@ from ..foundations.numerics import best_device, numerics
 from ..foundations.terminal import say
 from ..logger import Record, read_log
 from ..masked_body_builder import MaskedBodyBuilder
-from ..stages.registry import PERSISTENT
 from .tasks import Task, cached_record, recorded_threads, restore
 
 
@@ -67,7 +66,7 @@ def task_of(records: dict[str, Record], run: str, networks: Path) -> Task:
     expected = {
         key: records[key].row
         for key, stage in zip(hashes, spec.stages, strict=True)
-        if stage.type in PERSISTENT and key in records
+        if stage.keeps_weights and key in records
     }
     teachers = {}
     for key in (key for stage in spec.stages for key in getattr(stage, "teacher", None) or ()):

@@ -20,7 +20,7 @@ from ..foundations.tensors import read_tensors, write_tensors
 from ..logger import Record, read_record, write_record
 from ..methods.distillation import TrainedNetwork, split_logits
 from ..methods.stage_settings import AnyStage, RewindStep, TrainStage
-from ..stages.registry import FITTED, PERSISTENT, run_stage
+from ..stages.registry import run_stage
 from ..stages.state import State, TeacherLogits, begin
 from .checkpoints import from_checkpoint, to_checkpoint
 from .measures import measure
@@ -122,8 +122,8 @@ def restore(task: Task, until: int, say: Report, device: str, report: Report | N
     dataset = load_dataset(task.data, device, seed=task.seed)
     state, start = begin(task.net, dataset, task.seed), 0
     for index in range(until - 1, -1, -1):
-        found = _kept_state(task, index, dataset, say) if task.stages[index].type in PERSISTENT else None
-        if found is not None and task.stages[index].type in FITTED:
+        found = _kept_state(task, index, dataset, say) if task.stages[index].keeps_weights else None
+        if found is not None and task.stages[index].fits:
             found = _fitted(task, index, found, dataset, say)
         if found is not None:
             state, start = found, index + 1
@@ -223,7 +223,7 @@ def advance(task: Task, index: int, state: State, say: Report, report: Report | 
         run_stage(state, stage)
         while state.notes:
             say(state.notes.pop(0))
-        if stage.type in PERSISTENT:
+        if stage.keeps_weights:
             write_tensors(weights_path(task.networks, key), to_checkpoint(state) | {"result": key})
         if key in task.expected:
             say(_compare(key, measure(state)[0], task.expected[key]))

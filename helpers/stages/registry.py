@@ -26,12 +26,6 @@ from ..pruning import prune
 from ..train_dojo import DistillDojo, TrainDojo
 from .state import State, begin, learned
 
-FITTED = ("refit", "reconstruct")
-"""Stages that fit toward the network as the last training left it, and leave that as it is."""
-
-PERSISTENT = ("train", *FITTED)
-"""Stages whose weights are kept on disk; the others are cheap to compute again."""
-
 SAME_LOGITS = 0.01
 """Rounding changes a logit by far less than this."""
 
@@ -76,8 +70,7 @@ def run_train(state: State, stage: TrainStage) -> None:
     state.epochs += progress.samples / len(state.dataset.train)
     # Backward costs two forward passes; a MAC is two operations; masked weights compute like dense ones.
     state.train_flops += 6.0 * state.network.macs * progress.samples
-    if isinstance(dojo, DistillDojo):
-        state.train_flops += dojo.teacher_flops
+    state.train_flops += dojo.teacher_flops
     state.wall_s += progress.wall_s
     state.curves = progress.curves if progress.curves["step"] else {}
     state.status = "diverged" if progress.diverged else "ok"
@@ -138,8 +131,7 @@ def run_rewind(state: State, stage: RewindStage) -> None:
             # Trained again rather than kept: no result's identity depends on what may be asked of it later.
             for before in state.before_first_train:
                 run_stage(again, before)
-            silent = state.first_train.model_copy(update={"log_every": 2**62, "checkpoint_epochs": None})
-            _dojo(again, silent).train(until=stage.to.step)
+            _dojo(again, state.first_train).train(until=stage.to.step)
             state.resume_at = stage.to.step
         earlier = again.network
     state.unpruned = learned(earlier)

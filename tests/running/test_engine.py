@@ -30,7 +30,7 @@ from helpers.running.engine import execute
 from helpers.running.tasks import Task, TaskResult, perform
 from helpers.utils import Results, load_log
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TRAIN = {"type": "train", "epochs": 12, "batch_size": 16, "shift": 1}
 RETRAIN = TRAIN | {"epochs": 6, "optimizer": {"type": "sgd", "lr": 0.01, "momentum": 0.9}}
 PRUNE = {"type": "prune", "kind": "weight", "sparsity": "$sparsity"}

@@ -168,6 +168,28 @@ def test_the_contribution_of_a_weight_is_its_size_times_the_spread_of_its_input(
     assert_close(scored(network, "contribution", "weight", images), expected)
 
 
+@pytest.mark.parametrize("net", ["mlp", "cnn"])
+@pytest.mark.parametrize("kind", ["unit", "filter"])
+def test_the_geometric_median_is_the_sum_of_distances_to_the_others(
+    digits: Dataset, net: str, kind: str
+) -> None:
+    network, images = made(NETS[net]), few(digits, 1)
+    expected = {}
+    for name in prunable_names(network.net, kind)[0]:
+        rows = weight_of(network, name).reshape(len(weight_of(network, name)), -1)
+        expected[name] = np.array([sum(math.dist(row, other) for other in rows) for row in rows])
+    assert_close(scored(network, "geometric_median", kind, images), expected)
+
+
+def test_of_two_alike_and_one_apart_the_geometric_median_keeps_the_one_apart(digits: Dataset) -> None:
+    network = made({"layers": [shrunk(3), FLATTEN, linear(3), linear()]})
+    weight = network.weighted()["linear_1"].weight
+    with torch.no_grad():
+        weight.copy_(torch.ones_like(weight) * torch.tensor([1.0, 1.1, 5.0]).view(-1, 1))
+    scores = scored(network, "geometric_median", "unit", few(digits, 1))["linear_1"]
+    assert scores.argsort().tolist() == [1, 0, 2]
+
+
 def outgoing(network: MaskedBodyBuilder, name: str, spread: Callable | None = None) -> np.ndarray:
     """Norm of what reads each unit or filter: over its places, Σ of weight² (× the variance there)."""
     names = list(network.weighted())

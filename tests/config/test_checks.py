@@ -16,7 +16,7 @@ from helpers.config.json_schema import json_schema
 from helpers.foundations.errors import UserError
 from helpers.foundations.settings import StrictModel
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 SHIPPED = sorted(path for path in CONFIGS.glob("*.json") if path.name != "schema.json")
 GONE = object()
 BASE = {

@@ -24,7 +24,7 @@ from helpers.running.measures import HISTOGRAM_EDGES, measure
 from helpers.stages.registry import run_stage
 from helpers.stages.state import State, begin
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MLP = {"layers": [{"type": "flatten"}, {"type": "linear", "units": 16}, {"type": "linear", "units": 10}]}
 CNN = {
     "layers": [
@@ -73,9 +73,9 @@ def are_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 READER = """
 import sys, torch
-from helpers.config_parts import DataConfig, NetConfig
-from helpers.data import load_dataset
-from helpers.checkpoints import from_checkpoint
+from helpers import DataConfig, load_dataset
+from helpers.foundations.nets import NetConfig
+from helpers.running.checkpoints import from_checkpoint
 
 torch.set_num_threads(1)
 words = torch.load(sys.argv[1], weights_only=True)

@@ -26,7 +26,7 @@ from helpers.masked_body_builder import LayerMask, MaskedBodyBuilder
 from helpers.methods.stage_settings import StageOrRepeat, TrainStage
 from helpers.running.checkpoints import from_checkpoint, to_checkpoint
 from helpers.running.tasks import Task, perform, record_path, restore, weights_path
-from helpers.stages.registry import PERSISTENT, run_stage
+from helpers.stages.registry import run_stage
 from helpers.stages.state import State, begin
 from helpers.train_dojo import TrainDojo
 
@@ -513,7 +513,7 @@ def test_what_is_computed_in_pieces_from_the_cache_is_what_one_go_gives(
     """In one go; each stage that is kept in a process of its own; and with any one of the files lost."""
     whole, pieces = a_task(tmp_path / "whole", stages, net), a_task(tmp_path / "pieces", stages, net)
     expected = restored(whole)
-    kept = [place for place, stage in enumerate(pieces.stages) if stage.type in PERSISTENT]
+    kept = [place for place, stage in enumerate(pieces.stages) if stage.keeps_weights]
     for place in kept:
         restored(pieces, place + 1)
     found = restored(pieces)

@@ -344,7 +344,7 @@ def test_two_processes_unpack_at_once(unpacked: Path, tmp_path: Path) -> None:
     raw = tmp_path / "MNIST" / "raw"
     link_files(unpacked / "MNIST" / "raw", raw, ".gz")
     script = (
-        "import sys; from pathlib import Path; from helpers.data_files import _provide_idx\n"
+        "import sys; from pathlib import Path; from helpers.foundations.data_files import _provide_idx\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         "_provide_idx('mnist', Path(sys.argv[1]))\n"
     )
