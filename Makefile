@@ -19,7 +19,7 @@ test: .venv/ready-for-tests
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
 
-# The two files below are generated; a test tells when they are stale.
+# The schema and the tables of documents are generated; a test tells when they are stale.
 schema: .venv/ready
 	$(BIN)/python -m helpers.config
 
@@ -31,6 +31,7 @@ benchmark: .venv/ready
 	$(BIN)/python -m benchmarks.distill_step
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.small_work
+	$(BIN)/python -m benchmarks.reconstruct
 
 .venv/ready: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -18,6 +18,7 @@ def benchmark_tables() -> dict[str, str]:
         "distill_step": distill_step(_read("distill_step")),
         "engine": engine(_read("engine")),
         "small_work": small_work(_read("small_work")),
+        "reconstruct": reconstruct(_read("reconstruct")),
     }
     return {name: Table(table).markdown() for name, table in tables.items()}
 
@@ -84,3 +85,18 @@ def distill_step(found: dict[str, Any]) -> pd.DataFrame:
         for row in found["rows"]
     ]
     return pd.DataFrame(rows).set_index("student")
+
+
+def reconstruct(found: dict[str, Any]) -> pd.DataFrame:
+    """What benchmarks/reconstruct.py found: seconds and memory of a reconstruct stage."""
+    rows = [
+        {
+            "pruned": f"{100 * row['sparsity']:g} % of {row['kind']}s",
+            "method": row["method"],
+            "seconds": f"{row['seconds']:.0f}",
+            "memory before, MB": f"{row['before_mb']:.0f}",
+            "at its peak, MB": f"{row['peak_mb']:.0f}",
+        }
+        for row in found["rows"]
+    ]
+    return pd.DataFrame(rows).set_index("pruned")
