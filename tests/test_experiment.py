@@ -450,7 +450,7 @@ def test_what_is_computed_again_takes_the_threads_of_its_record(
         seen.append((stage.type, torch.get_num_threads()))
         real(state, stage)
 
-    monkeypatch.setattr(tasks, "act", watched)
+    monkeypatch.setattr(tasks, "run_stage", watched)
     load_network(row["run"], finished.out)
     assert seen == [("train", 1), ("prune", 1), ("train", 2)]
     for path in finished.out.glob("networks/*"):

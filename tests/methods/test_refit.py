@@ -432,7 +432,7 @@ def test_nothing_is_fitted_to_what_a_removed_unit_or_filter_no_longer_gives(laye
     network, reference = pruned_network(layers, activation="gelu")
     refit(network, reference, IMAGES, "full", 1e-3)
     for name in list(network.weighted())[:-1]:
-        reader, owners = network.reader(name)
+        reader, owners = network.next_layer(name)
         layer, is_there = network.layers[reader], network.layers[name].unit_mask[owners]
         assert not layer.weight[:, ~is_there].any()
         assert layer.weight[:, is_there][layer.weight_mask[:, is_there]].all()
