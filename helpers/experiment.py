@@ -52,7 +52,7 @@ def run_experiment(
 
 
 def load_network(run: str, out: str | Path | None = None) -> "MaskedBodyBuilder":
-    """The network that a run or a stage left behind, by its hash, ready to use and in evaluation mode.
+    """The network that a run or a stage left behind, by its hash, in evaluation mode and on the CPU.
 
     Computed again, from the latest weights that the cache holds, where it has to be.
     Raises UserError where no log knows the hash.

@@ -2,7 +2,7 @@
 
 import math
 
-from ..foundations.datasets import DATASETS
+from ..foundations.datasets import dataset_info
 from ..foundations.layers import ShapeError
 from ..foundations.nets import layer_names, layer_shapes, prunable_names
 from ..foundations.settings import Loc
@@ -27,7 +27,7 @@ from .schema import RunSpec
 def cross_mistakes(spec: RunSpec) -> list[tuple[Loc, str]]:
     """Mistakes between fields that are each valid: shapes that do not fit, stages that cannot act."""
     mistakes: list[tuple[Loc, str]] = []
-    data, size = spec.data, DATASETS[spec.data.dataset][2]
+    data, size = spec.data, dataset_info(spec.data.dataset).images
     if data.validation_size >= size:
         mistakes.append(
             (

@@ -8,8 +8,12 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from ..foundations.datasets import OWN
 from ..foundations.settings import Loc
 from .schema import RunSpec
+
+UNION_TAGS = ("dict[", "literal[", "list[", "constrained-str")
+"""How pydantic's names of the forms that a field may have begin; they are no keys."""
 
 
 def path_text(loc: Loc) -> str:
@@ -39,7 +43,9 @@ def _is_other_option(item: dict[str, Any], schema: dict[str, Any]) -> bool:
     loc = [str(part) for part in item["loc"]]
     tag, is_word = loc[-1] if loc else "", isinstance(item["input"], str)
     is_model = item["type"] == "model_type" and tag in schema["$defs"] and not loc[-2].startswith("dict[")
-    return (tag.startswith("literal[") and not is_word) or ((tag.startswith("dict[") or is_model) and is_word)
+    is_other = tag.startswith("literal[") and (not is_word or item["input"].endswith(OWN))
+    is_other |= tag == "constrained-str" and is_word and not item["input"].endswith(OWN)
+    return is_other or ((tag.startswith("dict[") or is_model) and is_word)
 
 
 @cache
@@ -76,7 +82,7 @@ def _walk(loc: Loc, schema: dict[str, Any]) -> tuple[Loc, dict[str, Any]]:
             forms = [*node.get("oneOf", []), *(f for o in node.get("anyOf", []) for f in o.get("oneOf", [o]))]
             node = next((form for form in forms if wanted in form), node)
             continue
-        if isinstance(part, str) and (part in options or part.startswith(("dict[", "literal[", "list["))):
+        if isinstance(part, str) and (part in options or part.startswith(UNION_TAGS)):
             continue
         path.append(part)
         if isinstance(part, int):

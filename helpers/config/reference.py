@@ -64,22 +64,23 @@ def _types(models: tuple[type[BaseModel], ...]) -> str:
     rows = []
     for model in models:
         schema = model.model_json_schema()
-        fields = [
-            f"`{name}`" + ("" if name in schema["required"] else f" ({_default(field.get('default'))})")
-            for name, field in schema["properties"].items()
-            if name not in ("type", "name")
-        ]
-        rows.append([f"`{_type(model)}`", ", ".join(fields).replace(" ()", ""), _about(model)])
-    return _table(["type", "fields (default)", "what it is"], rows)
+        fields = []
+        for name, field in schema["properties"].items():
+            if name not in ("type", "name"):
+                default = _default(field.get("default")) or "optional"
+                told = "required" if name in schema["required"] else default
+                fields.append(f"`{name}` ({told}): {field.get('description', '')}")
+        rows.append([f"`{_type(model)}`", _about(model), "<br>".join(fields)])
+    return _table(["type", "what it is", "fields (default)"], rows)
 
 
 def _criteria() -> str:
     """A row a criterion."""
-    rows = [
-        [f"`{name}`", ", ".join(found.kinds), "yes" if found.reads_images else "", found.about]
-        for name, found in CRITERIA.items()
-    ]
-    return _table(["criterion", "ranks", "reads images", "the lowest go first"], rows)
+    rows = []
+    for name, found in CRITERIA.items():
+        reads = "yes" if found.reads_images else ""
+        rows.append([f"`{name}`", ", ".join(found.kinds), reads, found.activation or "", found.about])
+    return _table(["criterion", "ranks", "reads images", "needs", "the lowest go first"], rows)
 
 
 def _datasets() -> str:

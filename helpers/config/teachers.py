@@ -146,6 +146,8 @@ def _check_data(teacher: Run, student: Run) -> None:
     if theirs.dataset != ours.dataset:
         text = f"expected a teacher of {ours.dataset}, found one of {theirs.dataset}"
         raise TeacherError((), text)
+    if theirs.sha256 != ours.sha256:
+        raise TeacherError((), f"has learned from {ours.dataset} as it was before: run its experiment again")
     # Which images validate is the same for 'seed' as for 0.
     splits = [0 if data.split_seed == "seed" else data.split_seed for data in (theirs, ours)]
     is_apart = splits[0] == splits[1] and theirs.validation_size >= ours.validation_size

@@ -11,6 +11,7 @@ from torch import Tensor
 from .data_files import DATA_ROOT, read_files
 from .datasets import DataConfig
 from .errors import UserError
+from .own_data import read_own
 from .seeds import generator
 
 
@@ -95,6 +96,11 @@ def shift_images(images: Tensor, pixels: int, background: Tensor, generator: tor
 @lru_cache(maxsize=2)
 def _load_dataset(config: DataConfig, device: str, root: Path, seed: int | None) -> Dataset:
     (images, labels), test, classes = read_files(config.dataset, root)
+    if config.sha256 is not None and read_own(root / config.dataset).sha256 != config.sha256:
+        raise UserError(
+            f"{root / config.dataset}: expected the images that the result was computed with, found others; "
+            "put those back, or run its experiment again"
+        )
     train_index, validation_index = _split(len(labels), config, seed)
     mean, std = (statistic.to(device) for statistic in _mean_and_std(images[train_index]))
 

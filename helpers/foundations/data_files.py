@@ -16,11 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .datasets import DATASETS
+from .datasets import DATA_ROOT, DATASETS, OWN
 from .errors import UserError
-from .files import ROOT
+from .own_data import read_own
 
-DATA_ROOT = ROOT / "data"
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
 _READER = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "kmnist": "KMNIST", "cifar10": "CIFAR10"}
@@ -58,7 +57,7 @@ def provide_files(name: str, root: str | Path | None = None) -> None:
     Raises UserError where that fails. Cheaper than loading: a fraction of a second for MNIST.
     """
     place = Path(root or DATA_ROOT).absolute()
-    if name == "cifar10":
+    if name == "cifar10" or name.endswith(OWN):
         read_files(name, place)
     else:
         _provide_idx(name, place)
@@ -66,13 +65,26 @@ def provide_files(name: str, root: str | Path | None = None) -> None:
 
 def read_files(name: str, root: Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], int]:
     """(images, labels) of train and of test, raw: uint8 [n, C, H, W], int64 [n]; the number of classes."""
+    if name.endswith(OWN):
+        return _read_own(root / name)
     train, test = _read_cifar10(root) if name == "cifar10" else _read_mnist_like(name, root)
-    return train, test, DATASETS[name][1]
+    return train, test, DATASETS[name].classes
+
+
+def _read_own(path: Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], int]:
+    """As `read_files`, of a user's own file."""
+    try:
+        own = read_own(path)
+    except ValueError as error:
+        raise UserError(f"data.dataset: {error}") from None
+    parts = {name: torch.from_numpy(array) for name, array in own.arrays.items()}
+    train, test = ((parts[f"{part}_images"], parts[f"{part}_labels"]) for part in ("train", "test"))
+    return train, test, own.classes
 
 
 def _read_mnist_like(name: str, root: Path) -> list[tuple[Tensor, Tensor]]:
     """Train and test of MNIST or its kin, from the bytes that have been checked."""
-    content, shape, parts = _provide_idx(name, root), DATASETS[name][0], []
+    content, shape, parts = _provide_idx(name, root), DATASETS[name].shape, []
     for part in ("train", "t10k"):
         images = np.frombuffer(content[f"{part}-images-idx3-ubyte"], np.uint8, offset=16)
         labels = np.frombuffer(content[f"{part}-labels-idx1-ubyte"], np.uint8, offset=8)
@@ -176,7 +188,7 @@ def _read_idx(path: Path, name: str) -> tuple[bytes, str]:
     images = "images" in file
     if int.from_bytes(content[:4]) != (_IDX_IMAGES if images else _IDX_LABELS):
         return b"", "no IDX file"
-    classes = DATASETS[name][1]
+    classes = DATASETS[name].classes
     if not images and max(content[8:]) >= classes:
         return b"", f"the label {max(content[8:])}, where the classes are 0 to {classes - 1}"
     return content, ""

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from .datasets import DATASETS
+from .datasets import dataset_info
 from .layers import ActivationName, Layer, Shape, ShapeError
 from .settings import StrictModel
 
@@ -67,7 +67,7 @@ def layer_shapes(net: NetConfig, dataset: str) -> list[LayerShape]:
     MACs are multiply-accumulates of one sample in linear and conv2d layers, padding included.
     Raises ShapeError where a layer does not fit its input or the last is not the logits.
     """
-    shape, classes, _ = DATASETS[dataset]
+    shape, classes, _ = dataset_info(dataset)
     shapes = []
     for index, (name, layer) in enumerate(zip(layer_names(net), net.layers, strict=True)):
         try:

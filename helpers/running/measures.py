@@ -28,7 +28,7 @@ HISTOGRAM_EDGES = np.linspace(-0.3, 0.3, 121)
 
 
 def measure(state: State) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """One row of results and the arrays that a record keeps; see the columns in README."""
+    """One row of results and the arrays that a record keeps; see `columns.DESCRIPTIONS`."""
     network, dataset = state.network, state.dataset
     validation = evaluate(network, dataset.validation, state.precision)
     test = evaluate(network, dataset.test, state.precision)

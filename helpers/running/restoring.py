@@ -16,7 +16,7 @@ from .tasks import Task, cached_record, recorded_threads, restore
 
 
 def restored_network(run: str, out: Path) -> MaskedBodyBuilder:
-    """The network of a hash, in evaluation mode, from the logs and the cache under `out`.
+    """The network of a hash, in evaluation mode and on the CPU, from the logs and the cache under `out`.
 
     Raises UserError where no log knows the hash.
     """
@@ -32,7 +32,7 @@ def restored_network(run: str, out: Path) -> MaskedBodyBuilder:
     task = task_of(records, run, networks)
     with numerics(task.threads):
         state = restore(task, len(task.stages), say, best_device())
-    return state.network.eval()
+    return state.network.eval().cpu()
 
 
 def all_records(logs: Path) -> tuple[dict[str, Record], list[str]]:

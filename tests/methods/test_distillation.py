@@ -362,9 +362,9 @@ def test_the_weights_of_a_student_are_computed_again_where_they_are_lost(
     capsys.readouterr()
     for place, weights in zip(places, expected, strict=True):
         assert are_equal(network_of(found, *place).state_dict(), weights)
-    kept = capsys.readouterr().out.splitlines()
-    assert len(kept) == 5  # two train stages of the student, the pair, two teachers
-    assert all(line.endswith("computed again: same as the record") for line in kept)
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 5  # two train stages of the student, the pair, two teachers
+    assert all(line.endswith("computed again: same as the record") for line in said)
 
 
 def test_missing_teachers_are_trained_before_their_student_and_kept_ones_are_not(
@@ -530,7 +530,7 @@ def test_a_teacher_speaks_in_its_own_precision_where_the_processor_has_it(
     precision: str,
 ) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    monkeypatch.setattr(tasks, "_KEPT_LOGITS", kept := {})
+    monkeypatch.setattr(tasks, "_KEPT_LOGITS", known := {})
     arms = {"big": {"stages": [BASE | {"precision": "bfloat16"}], "net": WIDE}}
     task = the_task(write_config(school(**arms, student=[kd({"arm": "big"})]), "school"), tmp_path / "nets")
     messages = perform(task).messages
@@ -540,7 +540,7 @@ def test_a_teacher_speaks_in_its_own_precision_where_the_processor_has_it(
     (big,) = task.teachers.values()
     network, images = restore(big, 1, print, "cpu").network.eval(), digits.train.images
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-        (kept,) = kept.values()
+        (kept,) = known.values()
         torch.testing.assert_close(kept[0], network(images).float(), rtol=1e-5, atol=1e-5)
 
 
@@ -606,9 +606,9 @@ def test_a_student_whose_teacher_diverged_has_diverged_and_the_others_go_on(
     path = write_config(school(wild=wild, student=student, calm=[BASE]), "school")
     hashes = {run.arm: run.hashes for run in load_config(path).runs}
     assert main([str(path), "--out", str(tmp_path)]) == 0
-    kept = capsys.readouterr()
-    assert f"its teacher {hashes['wild'][0]} has diverged" in kept.out + kept.err
-    assert "Traceback" not in kept.out + kept.err
+    said = capsys.readouterr()
+    assert f"its teacher {hashes['wild'][0]} has diverged" in said.out + said.err
+    assert "Traceback" not in said.out + said.err
     results = load_log(tmp_path / "logs" / "school.hdf5").results.set_index(["arm", "stage"])
     assert list(results.loc["student", "status"]) == ["diverged", "diverged"]
     assert np.isnan(results.loc[("student", 1), "test_accuracy"])  # nothing is pruned after it

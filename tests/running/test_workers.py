@@ -153,9 +153,9 @@ def test_no_worker_is_an_orphan(config: Path, tmp_path: Path, end: str) -> None:
     if "sleep" in end:
         assert len(family) == 2
         process.kill()
-    _, kept = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=60)
     assert psutil.wait_procs(family, timeout=20)[1] == []
-    assert "distributed" not in kept
+    assert "distributed" not in said
 
 
 # Small work
@@ -360,7 +360,7 @@ def test_the_bar_ends_at_its_total_whatever_was_heard(
     ],
 )
 def test_idle_cores_are_told_where_they_are_idle_for_minutes(
-    tiny, write_config, tmp_path, monkeypatch, capsys, seeds, epochs, threads, cores, kept
+    tiny, write_config, tmp_path, monkeypatch, capsys, seeds, epochs, threads, cores, said
 ) -> None:
     stages = [TRAIN | {"epochs": epochs}, {"type": "prune", "kind": "weight", "sparsity": 0.5}]
     tasks = a_plan(tiny, write_config, tmp_path, threads, stages=stages, sweep={}, seeds=list(range(seeds)))
@@ -369,8 +369,8 @@ def test_idle_cores_are_told_where_they_are_idle_for_minutes(
     monkeypatch.setattr(engine, "usable_cores", lambda: cores)
     engine._say_what_is_idle(tasks, seconds, threads)
     found = capsys.readouterr().out
-    assert found.startswith(kept)
-    assert bool(found) == bool(kept)
+    assert found.startswith(said)
+    assert bool(found) == bool(said)
 
 
 def test_estimates_are_of_the_right_order(tiny: Callable, write_config: Callable, tmp_path: Path) -> None:
