@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -24,7 +25,18 @@ from helpers.running.describing import describe
 from helpers.utils import load_log
 
 NOTEBOOK = ROOT / "prune_playground.ipynb"
-CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.json") if path.name != "schema.json")
+
+
+def committed(folder: str, pattern: str) -> list[Path]:
+    """Files of a folder that git keeps, sorted; what a user has added to it is none of our business."""
+    call = ["git", "-C", str(ROOT), "ls-files", "--", f"{folder}/{pattern}"]
+    kept = subprocess.run(call, capture_output=True, text=True)
+    names = kept.stdout.split("\n") if kept.returncode == 0 else []
+    paths = [ROOT / name for name in names if name] or (ROOT / folder).glob(pattern)
+    return sorted(path for path in paths if path.parent == ROOT / folder and path.exists())
+
+
+CONFIGS = [path for path in committed("configs", "*.json") if path.name != "schema.json"]
 
 
 def code_cells() -> list[dict]:
@@ -62,7 +74,7 @@ def test_every_record_of_a_committed_log_ended_well_unless_it_asks_for_the_limit
 
 
 def test_there_is_a_config_for_every_committed_log():
-    assert {path.stem for path in (ROOT / "logs").glob("*.hdf5")} == {path.stem for path in CONFIGS}
+    assert {path.stem for path in committed("logs", "*.hdf5")} == {path.stem for path in CONFIGS}
 
 
 CONFIG_TABLES = ROOT / "configs" / "README.md"
@@ -139,7 +151,7 @@ def test_the_tables_of_the_notebook_are_those_that_the_logs_give(redrawn):
 
 def test_the_committed_figures_are_those_that_the_notebook_draws(redrawn):
     """Both forms of each, and none beside them."""
-    names = {path.name for path in (ROOT / "figures").iterdir() if path.suffix in (".png", ".pdf")}
+    names = {path.name for ending in ("png", "pdf") for path in committed("figures", f"*.{ending}")}
     assert names == {path.name for path in redrawn[0].iterdir()}
 
 
@@ -189,7 +201,7 @@ def test_run_all_in_a_fresh_clone_loads_everything(tmp_path):
     counts = re.findall(r"(\d+) runs, (\d+) loaded, 0 computed", done.stdout)
     assert counts
     assert all(runs == loaded for runs, loaded in counts)
-    for figure in {path.stem for path in (ROOT / "figures").glob("*.png")}:
+    for figure in {path.stem for path in committed("figures", "*.png")}:
         assert (tmp_path / "figures" / f"{figure}.png").exists()
         assert (tmp_path / "figures" / f"{figure}.pdf").exists()
 

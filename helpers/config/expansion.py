@@ -80,7 +80,11 @@ def _draft(path: Path, written: WrittenOut, profile: str, texts: Sequence[str] =
     for text in texts:
         key, equals, value = text.partition("=")
         if equals:
-            changed.set(key.strip(), literal(value), f"--set {key.strip()}")
+            name = f"--set {key.strip()}"
+            try:
+                changed.set(key.strip(), literal(value, name), name)
+            except UserError as error:
+                changed.mistakes += error.lines
         else:
             changed.mistakes.append(
                 f"--set {text}: expected FIELD=VALUE, such as train.epochs=2, found no '='"

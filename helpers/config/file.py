@@ -46,8 +46,11 @@ def read_json(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: line {error.lineno}, column {error.colno}: not valid JSON: {_json_fault(error)}"
         ) from None
+    except UnicodeDecodeError:
+        remedy = "; a log is read by load_log" if path.suffix == ".hdf5" else ""
+        raise UserError(f"{path}: expected a JSON file, found no text in UTF-8{remedy}") from None
     except (OSError, RecursionError, ValueError) as error:
-        # A ValueError is text that is not UTF-8, or a number of more digits than Python reads.
+        # A ValueError is a number of more digits than Python reads.
         raise UserError(f"{path}: expected a JSON file, could not read it: {error}") from None
     if _depth(raw) > DEPTH:
         raise UserError(f"{path}: expected a config, found lists and objects nested more than {DEPTH} deep")

@@ -103,6 +103,7 @@ def _mistake(item: dict[str, Any], schema: dict[str, Any]) -> tuple[Loc, str]:
         return loc, "is missing" + (f" ({node['description']})" if "description" in node else "")
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         valid = [tag.strip(" '") for tag in context.get("expected_tags", "").split(",") if tag]
+        valid = valid or sorted(node.get("discriminator", {}).get("mapping", {}))
         if kind == "union_tag_not_found":
             return (*loc, "type"), "is missing" + (f"; expected one of {valid}" if valid else "")
         return (*loc, "type"), f"unknown {context['tag']!r}" + nearest(context["tag"], valid)

@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..foundations.errors import UserError
 from ..foundations.settings import Loc
 from .file import axis_mistakes
 from .hashing import stage_names
@@ -121,9 +122,14 @@ def _decides(changes: Any, place: Loc) -> bool:
     return True
 
 
-def literal(text: str) -> Any:
-    """The value of a --set: JSON, or else the text itself."""
+def literal(text: str, name: str) -> Any:
+    """The value of `--set name=text`: JSON, or else the text itself.
+
+    Raises UserError on what begins as a list, an object or a quoted text and is none.
+    """
     try:
         return json.loads(text)
-    except (RecursionError, ValueError):
+    except (RecursionError, ValueError) as error:
+        if text.lstrip()[:1] in ("[", "{", '"'):
+            raise UserError(f"{name}: expected JSON, found {text!r} ({error})") from None
         return text
