@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-import helpers.config
 from helpers.config.expansion import load_config
 from helpers.config.json_schema import json_schema
 from helpers.foundations.errors import UserError
@@ -86,7 +85,7 @@ def mistakes(path: Path, **how) -> tuple[str, ...]:
         ({"net/layers/1/units": True}, "net.layers[1].units", "expected a valid integer, found true"),
         ({"net/layers/1/type": "linaer"}, "net.layers[1].type", "unknown 'linaer'; did you mean 'linear'?"),
         ({"net/layers/1/type": GONE}, "net.layers[1].type", "is missing"),
-        ({"stages/0/optimizer": {"lr": 0.1}}, "stages[0].optimizer.type", "expected one of ['adam', 'adamw', 'sgd']"),
+        ({"stages/0/optimizer": {"lr": 0.1}}, "stages[0].optimizer.type", "expected one of ['adam', 'adamw'"),
         ({"net/layers/0": GONE}, "net.layers[0]", "put a flatten layer before it"),
         ({"net/layers/0": CONV | {"kernel": 29}}, "net.layers[0].kernel", "fits 28×28 pixels, found 29"),
         ({"net/layers/2/units": 7}, "net.layers[2].units", "expected 10, the classes of mnist, found 7"),
@@ -390,7 +389,13 @@ def test_the_schema_lets_an_editor_see_a_mistake(edit):
     assert not schema.is_valid(changed(dict([edit])))
 
 
-MODELS = [m for m in vars(helpers.config).values() if isinstance(m, type) and issubclass(m, StrictModel)]
+def models_of(base: type) -> list[type]:
+    """All that a config is made of."""
+    return [model for own in base.__subclasses__() for model in (own, *models_of(own))]
+
+
+MODELS = sorted(set(models_of(StrictModel)), key=lambda model: model.__name__)
+assert len(MODELS) > 40
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)

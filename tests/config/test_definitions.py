@@ -276,7 +276,8 @@ MISTAKES = [
       "convolutions.)"]),
     ("taken away",
      {"define": D, "stages": [*BOTH, use("retrain", type=None)]},
-     ["stages[2].type: is missing"]),
+     ["stages[2].type: is missing; expected one of ['compact', 'prune', 'reconstruct', 'refit', 'repeat', "
+      "'rewind', 'train']"]),
     ("a stage, by its definition",
      {"define": {"a": TRAIN | {"steps": 1}},
       "stages": [use("a"), use("a", name="b"), use("a", batch_size=5, name="c")]},
@@ -316,7 +317,7 @@ MISTAKES = [
      ["profiles.quick['retrain.epochs']: expected greater than or equal to 0, found -1"]),
     ("use in a profile",
      {"define": D, "stages": BOTH, "profiles": {"quick": {"retrain.optimizer": use("sgd")}}},
-     ["profiles.quick['retrain.optimizer'].type: is missing"]),
+     ["profiles.quick['retrain.optimizer'].type: is missing; expected one of ['adam', 'adamw', 'sgd']"]),
     ("teacher",
      {"define": {"a": {"arm": "dnse"}}, "arms": {
      "dense": {}, "kd": {"stages": [TRAIN | {"teacher": use("a"), "alpha": 0.5}]}}},
