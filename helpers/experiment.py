@@ -15,6 +15,7 @@ from .config.expansion import load_config
 from .foundations.errors import UserError
 from .foundations.files import ROOT, user_path
 from .foundations.terminal import say
+from .running import freshness  # noqa: F401 - code is stamped when it is loaded, and not at the first call
 
 if TYPE_CHECKING:
     from .masked_body_builder import MaskedBodyBuilder

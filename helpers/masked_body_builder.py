@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .body_builder import BodyBuilder
+from .body_builder import ACTIVATION_CLASSES, BodyBuilder
 from .foundations.nets import NetConfig
 
 
@@ -28,7 +28,11 @@ class FullSize(NamedTuple):
     """Output neurons or filters."""
 
 
-LEAKY = (nn.Sigmoid, nn.BatchNorm1d, nn.BatchNorm2d)
+REVIVES_ZERO = (
+    *(own for own in ACTIVATION_CLASSES if own()(torch.zeros(1)).item() != 0),
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+)
 """What turns the 0 of a pruned unit into something."""
 
 
@@ -82,7 +86,7 @@ class MaskedBodyBuilder(BodyBuilder):
                 if leaky:
                     self.layers[f"{name}:gate"] = Gate(weighted[source], self.next_layer(source)[1])
                 source, leaky = name, False
-            elif source is not None and isinstance(module, LEAKY):
+            elif source is not None and isinstance(module, REVIVES_ZERO):
                 leaky = True
             self.layers[name] = module
 

@@ -139,7 +139,8 @@ class TrainDojo:
         """Train the network in place; ends early, and says so, when the loss is no longer finite.
 
         `keep` is called every `checkpoint_epochs` with a state_dict from which `load_state_dict` goes
-        on, bit by bit as if nothing had happened. `until` is a step to stop before; no curve is kept then.
+        on, bit by bit as if nothing had happened. `until` is a step to stop before; no curve
+        is kept then, nor is divergence looked for.
         `report` is called with the number of every step.
         """
         device, progress = self.dataset.train.labels.device, self.progress

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from helpers.foundations.layers import ACTIVATIONS
 from helpers.masked_body_builder import LayerMask, MaskedBodyBuilder
 from helpers.methods.stage_settings import TrainStage
 from helpers.train_dojo import make_optimizer
@@ -153,7 +154,7 @@ READERS = {
 
 
 @pytest.mark.parametrize("mode", ["train", "eval"])
-@pytest.mark.parametrize("activation", ["relu", "gelu", "sigmoid", "tanh", "identity"])
+@pytest.mark.parametrize("activation", list(ACTIVATIONS))
 @pytest.mark.parametrize("layers", READERS)
 def test_readers_of_a_pruned_unit_receive_exactly_0_and_of_others_something(layers, activation, mode):
     network, masks = masked({"layers": READERS[layers], "activation": activation})

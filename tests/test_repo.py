@@ -1,6 +1,7 @@
 """What the repository shows is what its logs hold, and its rooms stand as they are drawn."""
 
 import ast
+import importlib
 import json
 import math
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+import helpers
 from helpers.analysis import panels, tables
 from helpers.analysis.notebook import DOCUMENTS, document_tables, named_tables, redraw
 from helpers.config.expansion import load_config
@@ -167,6 +169,7 @@ def test_the_configs_in_documents_run(tmp_path):
 @pytest.mark.parametrize("path", [*DOCUMENTS, CONFIG_TABLES], ids=lambda path: path.parent.name)
 def test_every_path_that_a_document_links_to_exists(path):
     links = re.findall(r"\]\((?!http)([^)]+)\)", path.read_text())
+    assert links or path.parent.name in ("logs", "benchmarks")
     headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
     anchors = {"#" + heading.lower().replace(",", "").replace(" ", "-") for heading in headings}
     assert [link for link in links if link not in anchors and not (path.parent / link).exists()] == []
@@ -266,10 +269,28 @@ def test_there_is_no_circle_of_imports():
         check(module)
 
 
-@pytest.mark.parametrize("module", ["config.expansion", "config.json_schema", "analysis", "utils"])
+@pytest.mark.parametrize(
+    "module", ["experiment", "config.expansion", "config.json_schema", "analysis", "utils"]
+)
 def test_configs_are_read_and_logs_drawn_without_torch(module):
     call = f"import sys, helpers.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", call], cwd=ROOT).returncode == 0
+
+
+def test_what_a_notebook_needs_is_there_and_a_result_is_that_of_the_code_at_its_import():
+    assert all(getattr(helpers, name) for name in helpers.__all__)
+    call = "import sys, helpers.experiment; sys.exit('helpers.running.freshness' not in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", call], cwd=ROOT).returncode == 0
+
+
+def test_every_import_of_the_notebook_is_there():
+    found = []
+    for cell in code_cells():
+        nodes = [node for node in ast.walk(ast.parse(cell["source"])) if isinstance(node, ast.ImportFrom)]
+        found += [(node.module, alias.name) for node in nodes for alias in node.names]
+    named = [(module, name) for module, name in found if module.startswith("helpers") and name != "*"]
+    assert named
+    assert [pair for pair in named if not hasattr(importlib.import_module(pair[0]), pair[1])] == []
 
 
 def test_no_file_is_long():

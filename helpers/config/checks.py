@@ -119,7 +119,7 @@ def _order_mistakes(steps: list[Step], images: int) -> list[tuple[Loc, str]]:
             first, compacted_since_train, resumed = first or stage, False, None
         elif stage.type == "compact":
             compacted = compacted_since_train = True
-        elif stage.type in ("refit", "reconstruct") and compacted_since_train:
+        elif stage.fits_reference and compacted_since_train:
             text = "'compact' has changed the shape of the network to fit to"
             text += f": put {stage.type} before compact"
             mistakes.append(((*step.loc, "type"), text))
@@ -164,7 +164,7 @@ def _method_mistakes(spec: RunSpec, stage: Pruning, names: list[str]) -> list[tu
         mistakes.append((("criterion",), text))
     needed = criterion.activation
     if needed is not None and any(_activation(spec, name) != needed for name in names):
-        text = f"{stage.criterion!r} means nothing of other activations: it needs the activation {needed!r}"
+        text = f"{stage.criterion!r} {criterion.because}: it needs the activation {needed!r}"
         mistakes.append((("criterion",), text))
     return mistakes
 

@@ -76,4 +76,4 @@ class Meaning(StrictModel):
 class WholeMeaning(Meaning):
     """That of a file, its arms' included."""
 
-    arms: dict[str, ArmMeaning] = Field({})
+    arms: dict[str, ArmMeaning] = Field({}, description="What is said of each arm.")

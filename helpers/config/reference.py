@@ -1,6 +1,7 @@
 """Reference tables of a config, made of what exists: stages, layers, optimizers, criteria, fields."""
 
 import json
+from collections.abc import Collection
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -47,7 +48,7 @@ def reference_tables() -> dict[str, str]:
     return tables | {f"stage_{_type(model)}": fields_table(model, shared) for model in with_fields}
 
 
-def fields_table(model: type[BaseModel], without: set[str] = frozenset()) -> str:
+def fields_table(model: type[BaseModel], without: Collection[str] = ()) -> str:
     """A row a field: its values, its default and what it means."""
     schema, rows = model.model_json_schema(by_alias=True), []
     for name, field in schema["properties"].items():
@@ -109,18 +110,18 @@ def _values(field: dict[str, Any]) -> str:
 
 
 def _bounds(field: dict[str, Any]) -> list[str]:
-    """The tightest bounds of a number, in signs."""
+    """The tightest bounds of a number, in signs; not those that only keep it within 64 bits."""
     found = []
-    for end, open_end, signs, is_tighter in (
-        ("minimum", "exclusiveMinimum", "≥>", lambda limit, other: limit >= other),
-        ("maximum", "exclusiveMaximum", "≤<", lambda limit, other: limit <= other),
+    for end, open_end, sign, open_sign in (
+        ("minimum", "exclusiveMinimum", "≥", ">"),
+        ("maximum", "exclusiveMaximum", "≤", "<"),
     ):
         closed, opened = field.get(end), field.get(open_end)
-        if opened is not None and (closed is None or is_tighter(opened, closed)):
-            found.append(f"{signs[1]} {opened:g}")
+        if opened is not None and (closed is None or abs(opened - closed) < 1e-9):
+            found.append("" if opened >= 2**63 else f"{open_sign} {opened:g}")
         elif closed is not None:
-            found.append(f"{signs[0]} {closed:g}")
-    return [text for text in found if "e+18" not in text]
+            found.append(f"{sign} {closed:g}")
+    return [text for text in found if text]
 
 
 def _default(value: Any) -> str:

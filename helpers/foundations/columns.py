@@ -1,4 +1,4 @@
-"""The columns of `results`: whose row it is, the settings that made it, and what was measured."""
+"""The columns of `results` and `curves`: whose row it is, what made it, and what was measured."""
 
 import json
 from typing import Any
@@ -47,6 +47,12 @@ SOMETIMES = [
 ]  # fmt: skip
 """Columns that only some stages have."""
 
+CURVE_COLUMNS = (
+    "step", "epoch", "lr", "train_loss", "train_accuracy",
+    "val_loss", "val_accuracy", "test_loss", "test_accuracy", "wall_s",
+)  # fmt: skip
+"""A learning curve's columns; a row is a logged step. Losses are means over samples, in nats."""
+
 COLUMNS = [*RUN_COLUMNS, *SETTINGS, *MEASURED, *COMPUTED, *SOMETIMES]
 
 DESCRIPTIONS = {
@@ -78,7 +84,8 @@ DESCRIPTIONS = {
     "mode, refit_samples, refit_ridge": "of the last `refit`",
     "rewound": "where the last `rewind` went",
     "val_loss, val_accuracy, test_loss, test_accuracy, test_errors": (
-        "means over the images: nats, and a fraction; test is measured and selects nothing"
+        "means over the images, nats and a fraction, and a count; `val_…` is empty without validation "
+        "images; test is measured and selects nothing"
     ),
     "sparsity, sparsity_all": (
         "share of zeros among the prunable weights; among all, the logits layer's too"
@@ -132,10 +139,3 @@ def value_text(value: Any) -> str:
     if isinstance(value, str):
         return value
     return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
-CURVE_COLUMNS = (
-    "step", "epoch", "lr", "train_loss", "train_accuracy",
-    "val_loss", "val_accuracy", "test_loss", "test_accuracy", "wall_s",
-)  # fmt: skip
-"""A learning curve's columns; a row is a logged step. Losses are means over samples, in nats."""

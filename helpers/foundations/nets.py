@@ -96,7 +96,7 @@ def next_layer_of(shapes: list[LayerShape], name: str) -> tuple[str, list[int]]:
             return shape.name, source_units
         if shape.type == "flatten":
             size = math.prod(shape.input_shape[1:])
-            source_units = [owner for owner in source_units for _ in range(size)]
+            source_units = [unit for unit in source_units for _ in range(size)]
         elif shape.type == "select":
             source_units = [source_units[place] for place in shape.layer.index]
     raise ValueError(f"{name}: nothing reads the logits")

@@ -11,7 +11,7 @@ from .files import atomic
 
 
 def write_tensors(path: Path, content: dict[str, Any]) -> None:
-    """A checkpoint. Written by way of memory, since torch tells of a full disk as a fault of its own."""
+    """Tensors and plain values to a file; by way of memory, since torch tells of a full disk as its own fault."""
     memory = io.BytesIO()
     torch.save(content, memory)
     with atomic(path) as draft:

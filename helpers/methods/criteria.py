@@ -31,6 +31,8 @@ class Criterion:
     reads_images: bool
     activation: str | None
     """The activation that the layers need to have, if it needs one."""
+    because: str
+    """Why it needs that."""
     about: str
     """What it is, in a sentence or two, with its source."""
 
@@ -39,12 +41,14 @@ CRITERIA: dict[str, Criterion] = {}
 """By the config's word for it."""
 
 
-def criterion(*kinds: str, reads_images: bool = False, activation: str | None = None) -> Callable:
-    """Makes a function a criterion, called as the function is, that ranks these kinds."""
+def criterion(
+    *kinds: str, reads_images: bool = False, activation: str | None = None, because: str = ""
+) -> Callable:
+    """Makes a function a criterion of these kinds, called as it is; `because` says why it needs an activation."""
 
     def register(score: Callable[[ScoringContext], Scores]) -> Callable[[ScoringContext], Scores]:
         about = " ".join(score.__doc__.split("\n\n")[0].split())
-        CRITERIA[score.__name__] = Criterion(score, kinds, reads_images, activation, about)
+        CRITERIA[score.__name__] = Criterion(score, kinds, reads_images, activation, because, about)
         return score
 
     return register
@@ -123,7 +127,7 @@ def contribution(context: ScoringContext) -> Scores:
     return scores
 
 
-@criterion(*UNITS, reads_images=True, activation="relu")
+@criterion(*UNITS, reads_images=True, activation="relu", because="counts activations that are exactly 0")
 def apoz(context: ScoringContext) -> Scores:
     """Share of a unit's or filter's activations that are not 0: one less APoZ (Hu et al. 2016)."""
     counts = dict.fromkeys(context.names, 0.0)

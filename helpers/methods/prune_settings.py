@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 from ..foundations.settings import Count, Share, StrictModel
 from .criteria import CRITERIA
 
+CriterionName = Literal[tuple(CRITERIA)]
+
 
 class PruneAmount(StrictModel):
     """How much to prune: of everything, or of what is left."""
@@ -19,9 +21,6 @@ class PruneAmount(StrictModel):
         if self.sparsity is not None and self.rate is not None:
             raise ValueError("expected one of 'sparsity' and 'rate', found both")
         return self
-
-
-CriterionName = Literal[tuple(CRITERIA)]
 
 
 class PrunedPart(StrictModel):

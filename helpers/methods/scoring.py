@@ -82,9 +82,10 @@ class ScoringContext:
                     squares[name] = squares[name] + (inputs**2).mean(0) * share
         return means, squares
 
+    @torch.inference_mode()
     def activations(self) -> Iterator[Scores]:
         """By batch, what each layer puts out after its activation: [n, out] or [n, out, height, width]."""
-        with watch(self.network.activated(self.names)) as seen, torch.inference_mode():
+        with watch(self.network.activated(self.names)) as seen:
             for images, _ in self.batches():
                 self.network(images)
                 yield dict(seen)
@@ -112,9 +113,9 @@ class ScoringContext:
         return dict(zip(self.names, totals, strict=True))
 
     def curvature(self) -> Scores:
-        """Diagonal of the loss's Gauss–Newton matrix, mean over the images: as the weights, [out, in, …].
+        """Diagonal of the loss's Gauss–Newton matrix, summed over the images: as the weights, [out, in, …].
 
-        Exact for linear layers: the mean of h·x², with h the curvature at the unit's pre-activation.
+        Exact for linear layers: the sum of h·x², with h the curvature at the unit's pre-activation.
         Convolutions sum it over places, as LeCun et al. (1989) do for shared weights.
         """
         layers = {name: self.layer(name) for name in self.names}

@@ -35,14 +35,14 @@ def _one_or_several(value: Any) -> str:
     return "several teachers" if isinstance(value, list) else "one teacher"
 
 
-def _words_or_hash(value: Any) -> str:
+def _settings_or_hash(value: Any) -> str:
     """Which form one of several teachers has."""
     return "a hash" if isinstance(value, str) else "one teacher"
 
 
 OneTeacher = Annotated[Teacher, Tag("one teacher")]
 
-OneOfSeveral = Annotated[OneTeacher | Annotated[str, Tag("a hash")], Discriminator(_words_or_hash)]
+OneOfSeveral = Annotated[OneTeacher | Annotated[str, Tag("a hash")], Discriminator(_settings_or_hash)]
 
 TeacherField = Annotated[
     OneTeacher | Annotated[list[OneOfSeveral], Tag("several teachers")], Discriminator(_one_or_several)
@@ -57,8 +57,8 @@ class StageBase(StrictModel):
         description="Address for profiles and --set, and its name in the tables; default: its type.",
     )
     version: ClassVar[int] = 1
-    """Part of the hash of every stage of the type. Raise it when its numerics or defaults change."""
-    fits: ClassVar[bool] = False
+    """Part of the hash of every stage of the type. Give the class a higher one when its numerics change."""
+    fits_reference: ClassVar[bool] = False
     """Whether it fits toward the network as the last training left it, and leaves that as it is."""
     keeps_weights: ClassVar[bool] = False
     """Whether its weights are kept on disk; those of others are cheap to compute again."""
@@ -102,7 +102,7 @@ class TrainStage(StageBase):
         description="kl: temperature² × KL(teacher‖student); kl_unscaled: without temperature²; logits: mean "
         "squared difference of the logits.",
     )
-    ramp: "Ramp | None" = Field(None, description="Prune while training (gradual pruning).")
+    ramp: Ramp | None = Field(None, description="Prune while training (gradual pruning).")
     checkpoint_epochs: Count | None = Field(
         1,
         ge=1,
@@ -116,7 +116,7 @@ class TrainStage(StageBase):
         return self
 
     @model_validator(mode="after")
-    def _soft_words_need_a_teacher(self) -> "TrainStage":
+    def _soft_settings_need_a_teacher(self) -> "TrainStage":
         fields = TrainStage.model_fields
         for word in ("temperature", "alpha", "soft_loss"):
             if self.teacher is None and getattr(self, word) != fields[word].default:
@@ -137,7 +137,7 @@ class PruneStage(StageBase, PruneSettings):
 class RefitStage(StageBase):
     """Closed-form repair toward the network as the last training left it, layer by layer, without labels."""
 
-    fits: ClassVar[bool] = True
+    fits_reference: ClassVar[bool] = True
     keeps_weights: ClassVar[bool] = True
     type: Literal["refit"]
     mode: Literal["bias", "rescale", "full", "logits"] = Field(
@@ -160,7 +160,7 @@ class RefitStage(StageBase):
 class ReconstructStage(StageBase, PrunedPart):
     """Survivors chosen anew by what they explain of the network as the last training left it, and fitted."""
 
-    fits: ClassVar[bool] = True
+    fits_reference: ClassVar[bool] = True
     keeps_weights: ClassVar[bool] = True
     type: Literal["reconstruct"]
     sparsity: Share = Field(description="Share of all that is pruned afterwards.")
@@ -188,7 +188,7 @@ class ReconstructStage(StageBase, PrunedPart):
     )
 
     @model_validator(mode="after")
-    def _words_fit_together(self) -> "ReconstructStage":
+    def _settings_fit_together(self) -> "ReconstructStage":
         fields = ReconstructStage.model_fields
         if self.method == "random" and self.weigh != fields["weigh"].default:
             raise ValueError("the method 'random' weighs nothing: leave 'weigh' out")

@@ -26,7 +26,9 @@ from .checkpoints import from_checkpoint, to_checkpoint
 from .measures import measure
 from .provenance import provenance_of
 
-Report = Callable[[str], None]
+Say = Callable[[str], None]
+"""Hears what the user should be told."""
+
 Report = Callable[[int, int], None]
 """Hears, as often as there is news, the index of the stage in hand and the step of its training."""
 
@@ -117,13 +119,13 @@ def perform(task: Task, worker: int = 0, report: Report | None = None) -> TaskRe
     )
 
 
-def restore(task: Task, until: int, say: Report, device: str, report: Report | None = None) -> State:
+def restore(task: Task, until: int, say: Say, device: str, report: Report | None = None) -> State:
     """The state before stage `until`: from the latest weights kept and intact, else from the start."""
     dataset = load_dataset(task.data, device, seed=task.seed)
     state, start = begin(task.net, dataset, task.seed), 0
     for index in range(until - 1, -1, -1):
         found = _kept_state(task, index, dataset, say) if task.stages[index].keeps_weights else None
-        if found is not None and task.stages[index].fits:
+        if found is not None and task.stages[index].fits_reference:
             found = _fitted(task, index, found, dataset, say)
         if found is not None:
             state, start = found, index + 1
@@ -138,14 +140,14 @@ def restore(task: Task, until: int, say: Report, device: str, report: Report | N
     return state
 
 
-KEPT_LOGITS = 12
+KEPT_LOGITS_LIMIT = 12
 """How many sets of teachers' logits a process remembers: a few megabytes each."""
 
 _KEPT_LOGITS: dict[tuple[str, ...], Tensor] = {}
 """What teachers say of a training split, which many students in this process hear; see `_teacher_logits`."""
 
 
-def _teacher_logits(task: Task, stage: TrainStage, say: Report, device: str) -> TeacherLogits:
+def _teacher_logits(task: Task, stage: TrainStage, say: Say, device: str) -> TeacherLogits:
     """The teachers of a stage, as the cache has them or computed again, and what they say.
 
     Raises UserError where nobody knows a teacher.
@@ -172,13 +174,13 @@ def _teacher_logits(task: Task, stage: TrainStage, say: Report, device: str) -> 
     subset = str(task.seed) if task.data.split_seed == "seed" else ""
     name = (*stage.teacher, *stamps, str(task.networks), task.data.model_dump_json(), subset, device)
     if name not in _KEPT_LOGITS:
-        while len(_KEPT_LOGITS) >= KEPT_LOGITS:
+        while len(_KEPT_LOGITS) >= KEPT_LOGITS_LIMIT:
             _KEPT_LOGITS.pop(next(iter(_KEPT_LOGITS)))
         _KEPT_LOGITS[name] = split_logits(teachers, dataset.train, dataset)
     return TeacherLogits(teachers, _KEPT_LOGITS[name])
 
 
-def _kept_state(task: Task, index: int, dataset: Dataset, say: Report) -> State | None:
+def _kept_state(task: Task, index: int, dataset: Dataset, say: Say) -> State | None:
     """The state after a stage as the cache has it; None where it has none or a damaged one (said)."""
     path = weights_path(task.networks, task.hashes[index])
     if not path.exists():
@@ -195,7 +197,7 @@ def _kept_state(task: Task, index: int, dataset: Dataset, say: Report) -> State 
         return None
 
 
-def _fitted(task: Task, index: int, found: State, dataset: Dataset, say: Report) -> State | None:
+def _fitted(task: Task, index: int, found: State, dataset: Dataset, say: Say) -> State | None:
     """The state after a fit, as the cache has it, with what came before: None where that is missing."""
     trained = [place for place in range(index) if task.stages[place].type == "train"]
     start = trained[-1] + 1 if trained else 0
@@ -211,8 +213,8 @@ def _fitted(task: Task, index: int, found: State, dataset: Dataset, say: Report)
     return found
 
 
-def advance(task: Task, index: int, state: State, say: Report, report: Report | None = None) -> None:
-    """One stage: act, then measure, record and keep what is wanted."""
+def advance(task: Task, index: int, state: State, say: Say, report: Report | None = None) -> None:
+    """One stage: run it, then measure, record and keep what is wanted."""
     stage, key, began = task.stages[index], task.hashes[index], time.time()
     if report is not None:
         report(index, 0)
@@ -271,7 +273,7 @@ def _compare(key: str, row: dict[str, Any], expected: dict[str, Any]) -> str:
     return f"{key}: weights were not in the cache, computed again: {found}"
 
 
-def cached_record(networks: Path, key: str, say: Report) -> Record | None:
+def cached_record(networks: Path, key: str, say: Say) -> Record | None:
     """A record of the cache, or None where there is none or it is damaged, which is said."""
     path = record_path(networks, key)
     try:

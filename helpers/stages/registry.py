@@ -84,8 +84,8 @@ def _dojo(state: State, stage: TrainStage) -> TrainDojo:
     if stage.teacher is None:
         dojo = TrainDojo(*arguments)
     else:
-        heard = state.teacher_logits or state.teachers(stage)
-        dojo = DistillDojo(*arguments, teachers=heard.teachers, cached=heard.logits)
+        found = state.teacher_logits or state.teachers(stage)
+        dojo = DistillDojo(*arguments, teachers=found.teachers, cached=found.logits)
     if state.resume_at is not None:
         dojo.begin_at(state.resume_at)
     return dojo

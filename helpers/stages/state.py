@@ -35,7 +35,7 @@ class State:
     dataset: Dataset
     seed: int
     reference: dict[str, Tensor]
-    """Weights as the last training left them: what refit fits to."""
+    """Weights as the last training left them: what refit and reconstruct fit to."""
     unpruned: dict[str, Tensor]
     """Weights of the last training or rewind, with nothing pruned since: what shuffle revives from."""
     first_train: TrainStage | None = None

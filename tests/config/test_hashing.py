@@ -239,7 +239,7 @@ def spelt_out(written: object, full: object, data: st.DataObject) -> object:
 @given(data=st.data(), base=st.sampled_from([config for _, config in PINNED.values() if "$" not in config]))
 def test_however_a_config_is_spelt_its_hash_is_the_same(runs_of, data, base):
     raw = json.loads(base)
-    sentence = {key: raw[key] for key in ("data", "net", "stages")}
-    full = RunSpec.model_validate(sentence).model_dump()
-    spelt = spelt_out(sentence, full, data)
+    spec = {key: raw[key] for key in ("data", "net", "stages")}
+    full = RunSpec.model_validate(spec).model_dump()
+    spelt = spelt_out(spec, full, data)
     assert runs_of(raw | spelt)[0].hashes == runs_of(raw)[0].hashes

@@ -1,4 +1,4 @@
-"""The verbs in a config: each mistake is told where it stands, what is right loads, and hashes are pinned."""
+"""The stages in a config: each mistake is told where it stands, what is right loads, and hashes are pinned."""
 
 import copy
 import hashlib
@@ -304,7 +304,7 @@ PINNED = {
 def test_the_hash_of_each_verb_is_pinned_and_is_the_digest_of_its_canonical_text(
     write: Callable[..., Path], pinned: str
 ) -> None:
-    """Where this fails, recorded results are orphaned: raise that verb's version instead, on purpose."""
+    """Where this fails, recorded results are orphaned: raise that stage's version instead, on purpose."""
     stages, text = PINNED[pinned]
     assert hashlib.sha256(f"{HEAD}{text}]}}".encode()).hexdigest()[:16] == pinned
     assert load_config(write(stages)).runs[0].hashes[1] == pinned

@@ -97,10 +97,10 @@ def test_a_record_is_pinned(tmp_path: Path) -> None:
     No test image is nearer than 4e-4 to the border between right and wrong, and a float32 training so short
     differs by about 1e-5 between processors. Without dropout, whose draws depend on how torch was built.
     """
-    sentence = RunSpec.model_validate({"data": DATA, "net": SMALL, "stages": [TRAIN, RANDOM, TRAIN]})
-    verbs = [step.stage for step in expand_repeats(sentence.stages)]
-    hashes = next(stage_hashes(sentence.data, sentence.net, [0], verbs))
-    perform(Task(sentence.data, sentence.net, 0, verbs, hashes, 0, frozenset(hashes[-1:]), tmp_path))
+    spec = RunSpec.model_validate({"data": DATA, "net": SMALL, "stages": [TRAIN, RANDOM, TRAIN]})
+    stages_run = [step.stage for step in expand_repeats(spec.stages)]
+    hashes = next(stage_hashes(spec.data, spec.net, [0], stages_run))
+    perform(Task(spec.data, spec.net, 0, stages_run, hashes, 0, frozenset(hashes[-1:]), tmp_path))
     row = read_record(record_path(tmp_path, hashes[-1])).row
     assert row["test_errors"] == 2474
     assert row["val_loss"] == pytest.approx(0.9003, abs=1e-3)
@@ -112,7 +112,7 @@ def test_a_record_is_pinned(tmp_path: Path) -> None:
 def test_what_the_stages_of_a_run_draw_from_is_another_generator_each_time(
     digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every seed that a long sentence uses, as its generators have it."""
+    """Every seed that a long run uses, as its generators have it."""
     seeds: list[int] = []
 
     class Listening(TrainDojo):

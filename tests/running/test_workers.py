@@ -78,7 +78,7 @@ def test_workers_are_started_anew_where_code_or_settings_have_changed(
 ) -> None:
     run_experiment(config, out=tmp_path / "a", workers=1)
     before = pids()
-    new = ROOT / "helpers" / "scratch_of_a_test.py"
+    new = ROOT / "helpers" / "methods" / "scratch_of_a_test.py"
     try:
         if change == "code":
             new.write_text("# another file\n")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from helpers.foundations.data import Dataset
+from helpers.foundations.layers import ACTIVATIONS
 from helpers.foundations.nets import NetConfig
 from helpers.masked_body_builder import LayerMask, MaskedBodyBuilder
 from helpers.methods.compaction import alive_units, compact, effective_cost, largest_difference
@@ -94,7 +95,7 @@ def nets(draw: st.DrawFn, with_padding: bool = True, with_select: bool = True) -
         channels = draw(st.integers(1, 5))
         layers.append(linear(channels))
     add_extras()
-    activation = draw(st.sampled_from(["relu", "gelu", "sigmoid", "tanh", "identity"]))
+    activation = draw(st.sampled_from(list(ACTIVATIONS)))
     return {"layers": [*layers, linear()], "activation": activation}, dataset
 
 

@@ -437,11 +437,11 @@ def test_batches_smaller_than_the_others_are_left_out_with_their_epoch(start: Ca
 
 def a_task(networks: Path, stages: list[dict[str, Any]], net: dict[str, Any]) -> Task:
     spec = RunSpec.model_validate({"data": DATA, "net": net, "stages": stages})
-    verbs = [step.stage for step in expand_repeats(spec.stages)]
-    hashes = next(stage_hashes(spec.data, spec.net, [0], verbs))
+    stages_run = [step.stage for step in expand_repeats(spec.stages)]
+    hashes = next(stage_hashes(spec.data, spec.net, [0], stages_run))
     networks.mkdir(exist_ok=True)
     data = DataConfig.model_validate(DATA)
-    return Task(data, spec.net, 0, verbs, hashes, 0, frozenset(), networks)
+    return Task(data, spec.net, 0, stages_run, hashes, 0, frozenset(), networks)
 
 
 def restored(task: Task, until: int | None = None) -> State:

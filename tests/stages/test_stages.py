@@ -1,4 +1,4 @@
-"""The verbs and what is known after each: checkpoints, rows, arrays."""
+"""The stages and what is known after each: checkpoints, rows, arrays."""
 
 import math
 import subprocess
@@ -187,7 +187,7 @@ def test_a_save_that_another_process_clears_away_meanwhile_is_no_damage(
     assert state.notes == []
 
 
-# Verbs
+# Stages
 
 
 def test_seeds_start_apart_and_each_train_stage_has_its_own_order(start: Callable[..., State]) -> None:
