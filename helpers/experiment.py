@@ -47,9 +47,18 @@ def run_experiment(
     config = user_path(config)
     out = user_path(out).absolute() if out is not None else ROOT  # workers may stand in another folder
     experiment = load_config(config, profile, overrides)
-    from .running.orchestration import run
+    from .running.orchestration import run_or_load
 
-    return run(experiment, config, out, overrides, workers, scheduler, threads_per_run, force)
+    return run_or_load(
+        experiment,
+        config,
+        out,
+        overrides=overrides,
+        workers=workers,
+        scheduler=scheduler,
+        threads_per_run=threads_per_run,
+        force=force,
+    )
 
 
 def load_network(run: str, out: str | Path | None = None) -> "MaskedBodyBuilder":

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from ..foundations.datasets import DATASETS, DataConfig
 from ..foundations.layers import Layer
+from ..foundations.markdown import table
 from ..foundations.nets import NetConfig
 from ..foundations.optimizers import Optimizer, Schedule
 from ..methods.criteria import CRITERIA
@@ -35,7 +36,7 @@ def reference_tables() -> dict[str, str]:
         "datasets": _datasets(),
         "net": fields_table(NetConfig),
         "layers": _types(get_args(get_args(Layer)[0])),
-        "stages": _table(
+        "stages": table(
             ["stage", "what it does"], [[f"`{_type(model)}`", _about(model)] for model in stages]
         ),
         "optimizers": _types(get_args(get_args(Optimizer)[0])),
@@ -57,7 +58,7 @@ def fields_table(model: type[BaseModel], without: Collection[str] = ()) -> str:
             default = "required" if is_needed else _default(field.get("default"))
             about = ELSEWHERE.get(name, field.get("description", ""))
             rows.append([f"`{name}`", _values(field), default, about])
-    return _table(["field", "values", "default", "meaning"], rows)
+    return table(["field", "values", "default", "meaning"], rows)
 
 
 def _types(models: tuple[type[BaseModel], ...]) -> str:
@@ -72,7 +73,7 @@ def _types(models: tuple[type[BaseModel], ...]) -> str:
                 told = "required" if name in schema["required"] else default
                 fields.append(f"`{name}` ({told}): {field.get('description', '')}")
         rows.append([f"`{_type(model)}`", _about(model), "<br>".join(fields)])
-    return _table(["type", "what it is", "fields (default)"], rows)
+    return table(["type", "what it is", "fields (default)"], rows)
 
 
 def _criteria() -> str:
@@ -81,7 +82,7 @@ def _criteria() -> str:
     for name, found in CRITERIA.items():
         reads = "yes" if found.reads_images else ""
         rows.append([f"`{name}`", ", ".join(found.kinds), reads, found.activation or "", found.about])
-    return _table(["criterion", "ranks", "reads images", "needs", "the lowest go first"], rows)
+    return table(["criterion", "ranks", "reads images", "needs", "the lowest go first"], rows)
 
 
 def _datasets() -> str:
@@ -90,7 +91,7 @@ def _datasets() -> str:
         [f"`{name}`", " × ".join(map(str, shape)), str(classes), f"{images:,}"]
         for name, (shape, classes, images) in DATASETS.items()
     ]
-    return _table(["data set", "channels × height × width", "classes", "training images"], rows)
+    return table(["data set", "channels × height × width", "classes", "training images"], rows)
 
 
 def _values(field: dict[str, Any]) -> str:
@@ -139,9 +140,3 @@ def _type(model: type[BaseModel]) -> str:
 def _about(model: type[BaseModel]) -> str:
     """What a type is: its docstring's first paragraph."""
     return " ".join(model.__doc__.split("\n\n")[0].split())
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    """Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)

@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+from .markdown import table
+
 RUN_COLUMNS = ["experiment", "arm", "seed", "run", "result", "stage", "stage_name", "type", "round", "status"]
 
 SETTINGS = [
@@ -66,7 +68,17 @@ DESCRIPTIONS = {
     "dataset, train_size, validation_size, split_seed": (
         "the images, also where the config leaves their number out"
     ),
-    "train_epochs, train_steps, lr, batch_size, optimizer, schedule, precision, label_smoothing, shift": (
+    (
+        "train_epochs",
+        "train_steps",
+        "lr",
+        "batch_size",
+        "optimizer",
+        "schedule",
+        "precision",
+        "label_smoothing",
+        "shift",
+    ): (
         "of the last `train` stage up to the row's, defaults in full; `optimizer` (without its rate) and "
         "`schedule` as JSON text"
     ),
@@ -76,7 +88,14 @@ DESCRIPTIONS = {
     "kind, criterion, scope, layers, prune_samples, ramp_every, ramp_end": (
         "of the last stage that prunes, be it a ramp or a reconstruct, which has no criterion"
     ),
-    "method, weigh, fit, rounds, reconstruct_samples, reconstruct_ridge": "of the last `reconstruct`",
+    (
+        "method",
+        "weigh",
+        "fit",
+        "rounds",
+        "reconstruct_samples",
+        "reconstruct_ridge",
+    ): "of the last `reconstruct`",
     "target, weight_target, unit_target, filter_target": (
         "nominal share pruned after it, and of each kind where there are several; empty under a `rate`, or "
         "where `layers` say otherwise"
@@ -128,10 +147,10 @@ def plain(value: Any) -> Any:
 
 def columns_table() -> str:
     """The columns and their meaning, as Markdown."""
-    rows = []
-    for names, text in DESCRIPTIONS.items():
-        rows.append(", ".join(f"`{name}`" for name in names.split(", ")) + f" | {text}")
-    return "".join(f"| {row} |\n" for row in ("columns | meaning", "--- | ---", *rows))
+    rows = [
+        [", ".join(f"`{name}`" for name in names.split(", ")), text] for names, text in DESCRIPTIONS.items()
+    ]
+    return table(["columns", "meaning"], rows)
 
 
 def value_text(value: Any) -> str:

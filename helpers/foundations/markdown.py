@@ -1,4 +1,4 @@
-"""Documents with tables between marks, which are made and not typed."""
+"""Tables as Markdown, and documents with tables between marks, which are made and not typed."""
 
 import re
 from pathlib import Path
@@ -8,6 +8,12 @@ from .files import atomic
 
 BLOCK = re.compile(r"(<!-- table (\w+)(?: of ([^>\n]*?))? -->\n).*?(<!-- end -->)", re.DOTALL)
 """A table in a document, `<!-- table NAME -->` … `<!-- end -->`; after `of` the first cells of its rows."""
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Rows of text as Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
 
 
 def with_tables(text: str, tables: dict[str, str], path: Path) -> str:

@@ -11,7 +11,7 @@ from .files import atomic
 
 
 def write_tensors(path: Path, content: dict[str, Any]) -> None:
-    """Tensors and plain values to a file; by way of memory, since torch tells of a full disk as its own fault."""
+    """Tensors and plain values to a file; by way of memory, since torch tells of full disks as its fault."""
     memory = io.BytesIO()
     torch.save(content, memory)
     with atomic(path) as draft:

@@ -44,7 +44,7 @@ CRITERIA: dict[str, Criterion] = {}
 def criterion(
     *kinds: str, reads_images: bool = False, activation: str | None = None, because: str = ""
 ) -> Callable:
-    """Makes a function a criterion of these kinds, called as it is; `because` says why it needs an activation."""
+    """Makes a function a criterion of these kinds, called as it is, and says why it needs an activation."""
 
     def register(score: Callable[[ScoringContext], Scores]) -> Callable[[ScoringContext], Scores]:
         about = " ".join(score.__doc__.split("\n\n")[0].split())

@@ -23,15 +23,16 @@ from .provenance import unlike
 from .tasks import forget, record_path
 
 
-def run(
+def run_or_load(
     experiment: ExperimentConfig,
     config: Path,
     out: Path,
-    overrides: Sequence[str] = (),
-    workers: int | None = None,
-    scheduler: str | None = None,
-    threads_per_run: int = 1,
-    force: bool = False,
+    *,
+    overrides: Sequence[str],
+    workers: int | None,
+    scheduler: str | None,
+    threads_per_run: int,
+    force: bool,
 ) -> Results:
     """Run an experiment that has been read from `config`, into the folder `out`, or load what it has found.
 

@@ -1,4 +1,4 @@
-"""The stages in a config: each mistake is told where it stands, what is right loads, and hashes are pinned."""
+"""The stages in a config: each mistake is told where it stands, what is right loads, hashes are pinned."""
 
 import copy
 import hashlib
