@@ -68,17 +68,7 @@ DESCRIPTIONS = {
     "dataset, train_size, validation_size, split_seed": (
         "the images, also where the config leaves their number out"
     ),
-    (
-        "train_epochs",
-        "train_steps",
-        "lr",
-        "batch_size",
-        "optimizer",
-        "schedule",
-        "precision",
-        "label_smoothing",
-        "shift",
-    ): (
+    "train_epochs, train_steps, lr, batch_size, optimizer, schedule, precision, label_smoothing, shift": (
         "of the last `train` stage up to the row's, defaults in full; `optimizer` (without its rate) and "
         "`schedule` as JSON text"
     ),
@@ -88,14 +78,7 @@ DESCRIPTIONS = {
     "kind, criterion, scope, layers, prune_samples, ramp_every, ramp_end": (
         "of the last stage that prunes, be it a ramp or a reconstruct, which has no criterion"
     ),
-    (
-        "method",
-        "weigh",
-        "fit",
-        "rounds",
-        "reconstruct_samples",
-        "reconstruct_ridge",
-    ): "of the last `reconstruct`",
+    "method, weigh, fit, rounds, reconstruct_samples, reconstruct_ridge": "of the last `reconstruct`",
     "target, weight_target, unit_target, filter_target": (
         "nominal share pruned after it, and of each kind where there are several; empty under a `rate`, or "
         "where `layers` say otherwise"
