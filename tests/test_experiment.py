@@ -23,6 +23,7 @@ from helpers.foundations.data import load_dataset
 from helpers.foundations.datasets import DataConfig
 from helpers.foundations.errors import UserError
 from helpers.logger import Log, Record, read_log, read_record, write_log
+from helpers.methods.criteria import CRITERIA
 from helpers.methods.evaluation import evaluate
 from helpers.running import tasks
 from helpers.running.planning import make_plan
@@ -364,6 +365,20 @@ def test_a_call_that_goes_on_from_another_machines_results_says_so(
         assert lines == [f"tiny: results that are there already {text}{end}" for text in told]
         log.records[key].provenance = before
         write_log(finished.log, log)
+
+
+def test_results_of_a_criterion_that_has_been_edited_since_are_told(
+    finished: Finished, run: Callable, capsys: pytest.CaptureFixture
+) -> None:
+    log = read_log(finished.log)
+    key = load_log(finished.log).results.query("type == 'prune'")["result"].iloc[0]
+    assert log.records[key].provenance["criterion_code"] == CRITERIA["magnitude"].code
+    for code, told in (({}, False), ({"criterion_code": "an earlier one"}, True)):
+        log.records[key].provenance |= code
+        write_log(finished.log, log)
+        capsys.readouterr()
+        run(finished.config, out=finished.out)
+        assert ("other code of magnitude; --force computes them again" in capsys.readouterr().out) == told
 
 
 # Networks

@@ -9,6 +9,9 @@ torch, so that a config is checked at once.
 
 from __future__ import annotations
 
+import ast
+import hashlib
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -35,6 +38,13 @@ class Criterion:
     """Why it needs that."""
     about: str
     """What it is, in a sentence or two, with its source."""
+
+    @property
+    def code(self) -> str:
+        """A digest of its code, comments and description left out: tells when it has been edited."""
+        function = ast.parse(inspect.getsource(self.score)).body[0]
+        function.body, function.decorator_list = function.body[1:], []
+        return hashlib.sha256(ast.unparse(function).encode()).hexdigest()[:16]
 
 
 CRITERIA: dict[str, Criterion] = {}

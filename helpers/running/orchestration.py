@@ -19,7 +19,7 @@ from .connecting import ADDRESS
 from .describing import describe
 from .engine import execute
 from .planning import make_plan
-from .provenance import unlike
+from .provenance import edited_criteria, unlike
 from .tasks import forget, record_path
 
 
@@ -54,6 +54,13 @@ def run_or_load(
         own = {key: record for key, record in known.records.items() if is_good(record)}
         known.records |= _records_of_teachers(experiment, out) | own
     plan = make_plan(experiment, Log() if force else known, networks, threads_per_run, not force)
+    own = {key for run in experiment.runs for key in run.hashes} & plan.records.keys()
+    if edited := edited_criteria(plan.records[key] for key in own):
+        say(
+            f"{experiment.name}: results that are there already were computed with other code of "
+            f"{', '.join(edited)}; --force computes them again, and a higher version of the stage "
+            "(helpers/methods/stage_settings.py) keeps old and new apart"
+        )
     if plan.tasks:
         # Only now: a finished experiment can be looked at where nothing can be written.
         for folder in (networks, path.parent):
@@ -64,7 +71,6 @@ def run_or_load(
         for name in {task.data.dataset for task in plan.tasks}:
             # Here, so that missing or damaged files are told once, before any worker starts.
             provide_files(name)
-        own = {key for run in experiment.runs for key in run.hashes} & plan.records.keys()
         if notice := unlike((plan.records[key] for key in own), best_device()):
             say(f"{experiment.name}: {notice}")
     failed: dict[str, str] = {}

@@ -13,7 +13,10 @@ from typing import Any
 import torch
 
 from ..logger import Record
+from ..methods.criteria import CRITERIA
 from ..methods.evaluation import actual_precision
+from ..methods.prune_settings import PruneSettings
+from ..methods.stage_settings import AnyStage, prune_settings_of
 from ..stages.state import State
 
 
@@ -72,6 +75,25 @@ def unlike(records: Iterable[Record], device: str) -> str:
         return ""
     text = " and ".join(told)
     return f"results that are there already {text}; what is computed now differs by that too (README, Limits)"
+
+
+def criterion_code(stage: AnyStage) -> dict[str, str]:
+    """The code of the criterion that a stage prunes by, if it has one: {"criterion_code": digest}."""
+    settings = prune_settings_of(stage)
+    is_scored = isinstance(settings, PruneSettings)
+    return {"criterion_code": CRITERIA[settings.criterion].code} if is_scored else {}
+
+
+def edited_criteria(records: Iterable[Record]) -> list[str]:
+    """Criteria whose code is another now than when these results were computed, as far as that was kept."""
+    found = set()
+    for record in records:
+        if code := record.provenance.get("criterion_code"):
+            last = record.config["stages"][-1]
+            name = (last.get("ramp") or last).get("criterion", "magnitude")
+            if name in CRITERIA and CRITERIA[name].code != code:
+                found.add(name)
+    return sorted(found)
 
 
 def _utc(seconds: float) -> str:

@@ -24,7 +24,7 @@ from ..stages.registry import run_stage
 from ..stages.state import State, TeacherLogits, begin
 from .checkpoints import from_checkpoint, to_checkpoint
 from .measures import measure
-from .provenance import provenance_of
+from .provenance import criterion_code, provenance_of
 
 Say = Callable[[str], None]
 """Hears what the user should be told."""
@@ -230,7 +230,7 @@ def advance(task: Task, index: int, state: State, say: Say, report: Report | Non
         if key in task.expected:
             say(_compare(key, measure(state)[0], task.expected[key]))
         if key in task.wanted:
-            provenance = task.provenance | provenance_of(state, threads, began)
+            provenance = task.provenance | provenance_of(state, threads, began) | criterion_code(stage)
             write_record(record_path(task.networks, key), _record(task, index, state, provenance))
     # Last, so that a kill just before loses no training.
     state.partial.unlink(missing_ok=True)

@@ -1,8 +1,10 @@
 """Criteria: every score is what a plain loop or autograd over single images says; every count is exact."""
 
 import dataclasses
+import importlib
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from helpers.foundations.seeds import generator
 from helpers.masked_body_builder import MaskedBodyBuilder
 from helpers.methods import scoring
 from helpers.methods.compaction import compact
-from helpers.methods.criteria import CRITERIA
+from helpers.methods.criteria import CRITERIA, Criterion
 from helpers.methods.scoring import ScoringContext
 from helpers.methods.stage_settings import PruneStage
 from helpers.pruning import prune
@@ -179,6 +181,24 @@ def test_the_geometric_median_is_the_sum_of_distances_to_the_others(
         rows = weight_of(network, name).reshape(len(weight_of(network, name)), -1)
         expected[name] = np.array([sum(math.dist(row, other) for other in rows) for row in rows])
     assert_close(scored(network, "geometric_median", kind, images), expected)
+
+
+def test_the_code_of_a_criterion_is_another_where_it_computes_otherwise_and_not_where_it_is_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    head = "from helpers.methods.criteria import Criterion\n"
+    texts = {
+        "plain": 'def score(context):\n    """Of a kind."""\n    return {}\n',
+        "reworded": 'def score(context):\n    """Of another kind."""\n    # why\n    return {}\n',
+        "edited": 'def score(context):\n    """Of a kind."""\n    return {1: 2}\n',
+    }
+    found = {}
+    for name, text in texts.items():
+        (tmp_path / f"criterion_{name}.py").write_text(head + text)
+        score = importlib.import_module(f"criterion_{name}").score
+        found[name] = Criterion(score, ("unit",), False, None, "", "").code
+    assert found["plain"] == found["reworded"] != found["edited"]
 
 
 def test_of_two_alike_and_one_apart_the_geometric_median_keeps_the_one_apart(digits: Dataset) -> None:
