@@ -90,7 +90,7 @@ def in_out(context: ScoringContext) -> Scores:
 
 @criterion(*UNITS)
 def geometric_median(context: ScoringContext) -> Scores:
-    """Sum of the distances to the layer's other units or filters (FPGM, He et al. 2019, section 3.3).
+    """Sum of the distances to the layer's other units or filters (FPGM, He et al. 2019).
 
     Those nearest to the geometric median of all go first: the others can stand for them.
     """
