@@ -1,7 +1,7 @@
 """What choosing survivors anew costs: seconds and memory, by kind, share and way to choose.
 
 The challenge MLP, trained for two epochs; every row in a process of its own, on one thread, so that its
-memory is its own. A quarter of the memory is torch, the images and the network, before anything is chosen.
+memory is its own: that before is torch, the images and the network.
 
     python -m benchmarks.reconstruct
 """

@@ -125,6 +125,16 @@ SENTENCES: list[tuple[str, Callable[[], list[str]], tuple[str, ...]]] = [
     ),
     ("for units ({})", lambda: [anew_less("unit_linear", "units")], NOTEBOOK),
     ("gain a little ({})", lambda: [hybrid_less_weights()], NOTEBOOK),
+    ("have {} (three seeds)", lambda: [text(anew("on_logits_4"))], NOTEBOOK),
+    (
+        "by {} points, and still below gradual pruning, which chooses while it trains. At 99.9 % the start "
+        "decides, by {} points.",
+        lambda: [
+            text(paired(anew("start", target=share), anew("refit_start", target=share)), "difference", points)
+            for share in (0.99, 0.999)
+        ],
+        NOTEBOOK,
+    ),
 ]
 """A sentence with its numbers left out, what gives them, and where it stands."""
 
